@@ -1,0 +1,3 @@
+"""Podium keeps Kubernetes serving the right MLflow model."""
+
+__version__ = "0.1.0"

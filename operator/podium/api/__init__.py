@@ -1,0 +1,1 @@
+"""The podium.dev resources as typed, frozen values. No I/O."""

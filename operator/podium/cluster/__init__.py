@@ -1,0 +1,1 @@
+"""The Kubernetes client: typed reads, server-side apply, status, events, leases."""

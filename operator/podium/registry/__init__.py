@@ -1,0 +1,1 @@
+"""The MLflow REST client and the batched poller. Decides nothing."""

@@ -1,0 +1,1 @@
+"""The shell: watches, queue, cache, reconciler, metrics, health, settings."""
