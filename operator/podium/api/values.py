@@ -25,10 +25,23 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     """Base of all typed values that stand in YAML: frozen, camelCase outside, snake_case here."""
 
 
-class Duration(msgspec.Struct, frozen=True, order=True):
+class Duration:
     """A length of time as people write it in Kubernetes: `90s`, `1h30m`, `3d`."""
 
-    seconds: float
+    # A plain class: msgspec hands only types that it does not know to decode_hook.
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Duration) and other.seconds == self.seconds
+
+    def __hash__(self) -> int:
+        return hash(self.seconds)
+
+    def __repr__(self) -> str:
+        return f"Duration({self})"
 
     @classmethod
     def parse(cls, text: str) -> "Duration":
