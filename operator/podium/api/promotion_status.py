@@ -148,7 +148,6 @@ class PromotionStatus(Resource, frozen=True, kw_only=True):
     hold: HoldStatus | None = None
     quarantined: tuple[QuarantineStatus, ...] = ()
     claim: ClaimStatus | None = None
-    alias_seen_at: datetime | None = None  # when the alias was last seen where it should be
     highest_promoted: str | None = None
     history: tuple[LedgerEntry, ...] = ()
     ledger_seq: int = 0

@@ -9,6 +9,7 @@ from podium.api.ledger_entry import LedgerEntry
 from podium.api.promotion import Stage
 from podium.api.promotion_status import PromotionStatus
 from podium.api.reasons import Reason
+from podium.engine.observation import Problem
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class Decision:
     actions: tuple[Action, ...] = ()
     events: tuple[Event, ...] = ()
     requeue_after: timedelta | None = None
+    problem: Problem | None = None  # why it goes no further now; already told in `status`
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,230 @@
+"""The ledger: the hash chain of everything Podium did to an alias.
+
+Entries are made here, and the chain that the registry holds is checked here. Signing and
+the tags' transport are the runtime's; what an entry means for the status is `restoring`'s.
+
+Tags in MLflow (DESIGN section 9): `podium.dev/ledger/<alias hash>/<seq>` on the version that
+the entry is about (on the registered model when it is about none, or that version is gone),
+and `podium.dev/head/<alias hash>` on the registered model.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from podium.api.ledger_entry import EntryAction, LedgerEntry
+from podium.api.promotion_status import PromotionStatus
+from podium.api.values import ParseError, read, write
+from podium.engine.digests import candidate_digest, digest
+from podium.engine.observation import Claim, LedgerState, Observation
+
+PREFIX = "podium.dev/"
+
+
+def alias_hash(alias: str) -> str:
+    """Sixteen hex digits: aliases may have 255 characters, tag keys only 250."""
+    return hashlib.sha256(alias.encode()).hexdigest()[:16]
+
+
+def entry_tag_key(alias: str, seq: int) -> str:
+    return f"{PREFIX}ledger/{alias_hash(alias)}/{seq}"
+
+
+def head_tag_key(alias: str) -> str:
+    return f"{PREFIX}head/{alias_hash(alias)}"
+
+
+def owner_tag_key(alias: str) -> str:
+    return f"{PREFIX}owner/{alias_hash(alias)}"
+
+
+def entry_hash(entry: LedgerEntry) -> str:
+    """The hash of everything in the entry but the hash and the signature."""
+    return digest(replace(entry, hash="", signature=None))
+
+
+def encode_entry(entry: LedgerEntry) -> str:
+    return _compact(write(entry))
+
+
+def encode_head(entry: LedgerEntry, signer: str) -> str:
+    return _compact({"seq": entry.seq, "hash": entry.hash, "key": signer})
+
+
+def encode_claim(claim: Claim) -> str:
+    return _compact(
+        {
+            "cluster": claim.cluster,
+            "namespace": claim.namespace,
+            "name": claim.name,
+            "since": claim.since.isoformat(),
+            **({"released": True} if claim.released else {}),
+        }
+    )
+
+
+def parse_claim(value: str | None) -> Claim | None:
+    """None for no tag and for one that is not Podium's (it claims nothing)."""
+    try:
+        raw = json.loads(value or "null")
+        return Claim(
+            cluster=str(raw["cluster"]),
+            namespace=str(raw["namespace"]),
+            name=str(raw["name"]),
+            since=datetime.fromisoformat(raw["since"]),
+            released=bool(raw.get("released", False)),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def parse_ledger(
+    alias: str,
+    model_tags: Mapping[str, str],
+    version_tags: Mapping[str, Mapping[str, str]] | None,
+    signer: str = "",
+) -> LedgerState:
+    """What the tags say, unchecked. `version_tags` None: only the head is known. Tags that do
+    not parse are passed over here: `check` then finds them missing."""
+    seq, head, key = _parse_head(model_tags.get(head_tag_key(alias)))
+    prefix = f"{PREFIX}ledger/{alias_hash(alias)}/"
+    texts = [
+        text
+        for tags in (model_tags, *(version_tags or {}).values())
+        for tag, text in tags.items()
+        if tag.startswith(prefix)
+    ]
+    entries = sorted(_parse_entries(texts), key=lambda entry: entry.seq)
+    return LedgerState(
+        entries=tuple(entries),
+        complete=version_tags is not None,
+        head_seq=seq,
+        head_hash=head,
+        head_signer=key,
+        signer=signer,
+    )
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The linked part of a ledger, ascending. `trouble` says why it is not to be trusted."""
+
+    entries: tuple[LedgerEntry, ...]
+    seq: int
+    head: str | None
+    trouble: str | None = None
+
+
+def check(ledger: LedgerState) -> Chain:
+    """Follows the chain back from the head, then forward over entries whose head tag was not
+    written any more. An entry whose version was deleted is missing, not broken."""
+    by_hash = {entry.hash: entry for entry in ledger.entries}
+    for entry in ledger.entries:
+        if entry_hash(entry) != entry.hash:
+            return Chain((), 0, None, f"entry {entry.seq} was changed after it was written")
+    linked: dict[int, LedgerEntry] = {}
+    seq, wanted = ledger.head_seq, ledger.head_hash
+    while seq > 0:
+        found = by_hash.get(wanted) if wanted else _only(ledger.entries, seq)
+        if found and found.seq == seq:
+            linked[seq] = found
+        elif _only(ledger.entries, seq) and wanted:
+            return Chain((), 0, None, f"entry {seq} does not fit the chain")
+        seq, wanted = seq - 1, found.previous if found else None
+    seq, head = ledger.head_seq, ledger.head_hash
+    while following := [e for e in ledger.entries if e.seq == seq + 1 and e.previous == head]:
+        linked[seq + 1] = following[0]
+        seq, head = following[0].seq, following[0].hash
+    unsigned = [e.seq for e in linked.values() if e.seq in ledger.bad_signatures]
+    trouble = f"the signature of entry {unsigned[0]} does not verify" if unsigned else None
+    return Chain(tuple(linked[s] for s in sorted(linked)), seq, head, trouble)
+
+
+def known(seen: Observation) -> tuple[LedgerEntry, ...]:
+    """Every entry at hand, ascending: the status' own ones and, where read, the registry's."""
+    entries = {entry.seq: entry for entry in check(seen.ledger).entries}
+    entries.update({entry.seq: entry for entry in seen.status.history})
+    return tuple(entries[seq] for seq in sorted(entries) if seq <= seen.status.ledger_seq)
+
+
+def append(
+    seen: Observation,
+    status: PromotionStatus,
+    now: datetime,
+    action: EntryAction,
+    *,
+    to: str | None = None,
+    from_version: str | None = None,
+    attempt: str | None = None,
+    move_id: str | None = None,
+    reason: str = "",
+    decision: str | None = None,
+    by: str | None = None,
+    evidence: str | None = None,
+    inputs: str | None = None,
+) -> PromotionStatus:
+    """The status with one more entry. Entries that MLflow does not have yet are never cut."""
+    spec = seen.spec
+    entry = LedgerEntry(
+        seq=status.ledger_seq + 1,
+        time=now.replace(microsecond=0),
+        action=action,
+        model=spec.model,
+        alias=spec.alias,
+        from_version=from_version,
+        to=to,
+        attempt=attempt,
+        move_id=move_id,
+        reason=reason[:512],
+        decision=decision,
+        by=by,
+        evidence=evidence,
+        inputs=inputs,
+        spec=digest(spec),
+        candidate=candidate_digest(spec),
+        operator=seen.operator_version,
+        previous=status.ledger_head,
+    )
+    entry = replace(entry, hash=entry_hash(entry))
+    history = (*status.history, entry)
+    keep = max(spec.history_limit, entry.seq - seen.ledger.head_seq)
+    return replace(
+        status,
+        history=history[-keep:],
+        ledger_seq=entry.seq,
+        ledger_head=entry.hash,
+        signer=seen.ledger.signer or status.signer,
+    )
+
+
+def unmirrored(seen: Observation) -> tuple[LedgerEntry, ...]:
+    """Entries of the status that MLflow does not have yet, oldest first."""
+    return tuple(entry for entry in seen.status.history if entry.seq > seen.ledger.head_seq)
+
+
+def _only(entries: Iterable[LedgerEntry], seq: int) -> LedgerEntry | None:
+    return next((entry for entry in entries if entry.seq == seq), None)
+
+
+def _parse_head(text: str | None) -> tuple[int, str | None, str | None]:
+    try:
+        raw = json.loads(text or "null")
+        return int(raw["seq"]), str(raw["hash"]), str(raw["key"])
+    except (ValueError, TypeError, KeyError):
+        return 0, None, None
+
+
+def _parse_entries(texts: Iterable[str]) -> Iterable[LedgerEntry]:
+    for text in texts:
+        try:
+            yield read(LedgerEntry, json.loads(text), "ledger entry")
+        except (ValueError, ParseError):
+            continue
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
