@@ -1,0 +1,81 @@
+"""The command line: `python -m testbed up|down|status|kubeconfig|build-image|load-image`."""
+
+import argparse
+
+import sys
+from collections.abc import Callable, Sequence
+
+
+from rich.console import Console
+from rich.table import Table
+
+from testbed import cluster, layout
+from testbed.errors import TestbedError
+from testbed.plan import Size
+from testbed.progress import say
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 failed or not healthy, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except TestbedError as failure:
+        say(f"testbed: {failure}")
+        return 1
+    except KeyboardInterrupt:
+        say("testbed: interrupted; run `up` again to carry on, or `down` to remove everything")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m testbed", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--name", default="default", help="which cluster (default: default)")
+        sub.set_defaults(command=command)
+        return sub
+
+    up = add("up", _up, "make a cluster, or repair it; repeatable")
+    up.add_argument("--size", choices=[s.value for s in Size], default=Size.CONTROL.value)
+    up.add_argument("--nodes", type=int, default=2, help="simulated nodes (size control)")
+    add("down", _down, "remove a cluster and every trace of it; caches stay")
+    add("status", _status, "show each component; exits 0 only when all are healthy")
+    add("kubeconfig", _kubeconfig, "print the path of the administrator's kubeconfig")
+    return parser
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    made = cluster.up(arguments.name, arguments.size, arguments.nodes)
+    say(f"Ready: export KUBECONFIG={made.kubeconfig}")
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    if not cluster.down(arguments.name):
+        say(f"No cluster {arguments.name}: nothing to remove.")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    health = cluster.find(arguments.name).health()
+    table = Table("component", "pid", "health", "address", box=None)
+    for each in health:
+        word = "healthy" if each.healthy else "DOWN" if each.pid is None else "UNHEALTHY"
+        table.add_row(each.component, str(each.pid or "-"), word, each.address or "-")
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    return 0 if all(each.healthy for each in health) else 1
+
+
+def _kubeconfig(arguments: argparse.Namespace) -> int:
+    path = layout.ClusterDir.of(arguments.name).kubeconfig
+    if not path.exists():
+        raise TestbedError(
+            f"no cluster {arguments.name!r}; make it with: "
+            f"python -m testbed up --name {arguments.name}"
+        )
+    print(path)
+    return 0
