@@ -41,6 +41,7 @@ class VersionState:
     stage: Stage
     ready: bool  # status READY
     created_at: datetime
+    updated_at: datetime
     tags: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     run_id: str | None = None

@@ -1,0 +1,306 @@
+"""The life of an attempt: begun, taken from phase to phase, ended, turned back.
+
+Each function gives the next status with the ledger entries that belong to it. Which of
+them is called, and when, is decided in the phases' own files.
+"""
+
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from podium.api.ledger_entry import EntryAction
+from podium.api.promotion import WhenUnknown
+from podium.api.promotion_status import (
+    AttemptStatus,
+    ChampionStatus,
+    HoldStatus,
+    Origin,
+    Phase,
+    PromotionStatus,
+    QuarantineStatus,
+    RollbackStatus,
+)
+from podium.api.reasons import Reason
+from podium.engine import ledger
+from podium.engine.candidate import last_archived, last_good, verdict_inputs
+from podium.engine.decision import Decision
+from podium.engine.digests import candidate_digest, short_id
+from podium.engine.observation import Observation
+from podium.engine.steps import clip, normal, persist, warning
+
+QUARANTINE_SHOWN = 20  # in status; the ledger has all
+
+
+def move_id(seen: Observation, now: datetime, purpose: str) -> str:
+    """Unique for every move, so that a rollback never reuses the ReplicaSet of an earlier move:
+    a pod of it that restarted meanwhile holds the other version (tried: 6 -> 7 -> 6)."""
+    meta = seen.promotion.metadata
+    return short_id(meta.uid, seen.status.ledger_seq, purpose, now.isoformat())
+
+
+def begin(
+    seen: Observation, now: datetime, version: str, origin: Origin, phase: Phase = Phase.VALIDATING
+) -> AttemptStatus:
+    return AttemptStatus(
+        id=f"{version}-{move_id(seen, now, origin)[:6]}",
+        version=version,
+        phase=phase,
+        origin=origin,
+        started_at=now,
+        phase_started_at=now,
+        previous=seen.status.champion_version,
+        candidate_digest=candidate_digest(seen.spec),
+    )
+
+
+def entered(
+    attempt: AttemptStatus, phase: Phase, now: datetime, limit: timedelta | None = None
+) -> AttemptStatus:
+    """The attempt in its next phase; `limit` is how long that may take."""
+    return replace(
+        attempt,
+        phase=phase,
+        phase_started_at=now,
+        deadline=now + limit if limit is not None else None,
+        reason=None,
+        message="",
+    )
+
+
+_ENDINGS = {
+    Phase.REJECTED: EntryAction.REJECTED,
+    Phase.EXPIRED: EntryAction.EXPIRED,
+    Phase.SUPERSEDED: EntryAction.SUPERSEDED,
+}
+
+
+def end(
+    seen: Observation,
+    now: datetime,
+    phase: Phase,
+    reason: Reason,
+    message: str,
+    *,
+    decision: str | None = None,
+    by: str | None = None,
+) -> Decision:
+    """Ends an attempt that has moved nothing. The verdict sticks by its ledger entry."""
+    attempt = seen.attempt
+    assert attempt is not None
+    version = seen.version(attempt.version)
+    status = ledger.append(
+        seen,
+        seen.status,
+        now,
+        _ENDINGS[phase],
+        to=attempt.version,
+        attempt=attempt.id,
+        reason=f"{reason}: {message}",
+        evidence=attempt.evidence_digest,
+        inputs=verdict_inputs(seen, version) if version else None,
+        decision=decision,
+        by=by,
+    )
+    over = replace(entered(attempt, phase, now), reason=reason.value, message=clip(message))
+    say = normal if phase is Phase.SUPERSEDED else warning
+    return persist(
+        replace(status, attempt=over),
+        say(reason, f"version {attempt.version} {phase.value.lower()}: {message}"),
+    )
+
+
+def turn_back(
+    seen: Observation,
+    now: datetime,
+    attempt: AttemptStatus,
+    *,
+    reason: Reason,
+    message: str,
+    quarantine: bool = False,
+    hold: bool = False,
+    to: str | None = None,
+    decision: str | None = None,
+    by: str | None = None,
+) -> Decision:
+    """Begins to roll back: where to, under which new move id, and what becomes of the version.
+    Intent, quarantine and hold are in the ledger before anything moves."""
+    destination, inferred = (to, False) if to else destination_of(seen, attempt)
+    if destination is None:
+        return give_up(seen, now, attempt, reason, message, quarantine)
+    if inferred and seen.spec.rollback.when_unknown is WhenUnknown.HOLD:
+        return hold_without_destination(seen, now, attempt, reason, message, quarantine)
+    move = move_id(seen, now, f"back to {destination}")
+    status = ledger.append(
+        seen,
+        seen.status,
+        now,
+        EntryAction.REVERT_INTENT
+        if attempt.origin is Origin.DRIFT
+        else EntryAction.ROLLBACK_INTENT,
+        from_version=attempt.version,
+        to=destination,
+        attempt=attempt.id,
+        move_id=move,
+        reason=f"{reason}: {message}",
+        decision=decision,
+        by=by,
+    )
+    status = mark(
+        seen, status, now, attempt, reason, message, quarantine=quarantine, hold=hold, by=by
+    )
+    going = replace(
+        entered(attempt, Phase.ROLLING_BACK, now, seen.spec.rollout.progress_deadline.delta),
+        reason=reason.value,
+        message=clip(message),
+        rollback=RollbackStatus(
+            to=destination,
+            move_id=move,
+            reason=reason.value,
+            message=clip(message),
+            quarantine=quarantine,
+            hold=hold,
+            inferred=inferred,
+            decision=decision,
+            by=by,
+        ),
+    )
+    text = f"going back from version {attempt.version} to {destination}: {message}"
+    return persist(replace(status, attempt=going), warning(reason, text))
+
+
+def destination_of(seen: Observation, attempt: AttemptStatus) -> tuple[str | None, bool]:
+    """Before the outcome entry: where the alias was at intent. After it: the last good one by
+    the ledger; without one, a guess (second value true)."""
+    bad = {q.version for q in seen.status.quarantined}
+    previous = seen.version(attempt.previous)
+    before_outcome = seen.status.champion_version != attempt.version
+    if before_outcome and previous and previous.ready and previous.version not in bad:
+        return previous.version, False
+    if found := last_good(seen, leaving=attempt.version):
+        return found, False
+    guess = last_archived(seen, leaving=attempt.version)
+    return guess, guess is not None
+
+
+def mark(
+    seen: Observation,
+    status: PromotionStatus,
+    now: datetime,
+    attempt: AttemptStatus,
+    reason: Reason,
+    message: str,
+    *,
+    quarantine: bool,
+    hold: bool,
+    by: str | None = None,
+) -> PromotionStatus:
+    """Quarantine and hold, in the ledger and in status."""
+    why = f"{reason}: {message}"
+    if quarantine:
+        status = ledger.append(
+            seen,
+            status,
+            now,
+            EntryAction.QUARANTINED,
+            to=attempt.version,
+            attempt=attempt.id,
+            reason=why,
+        )
+        item = QuarantineStatus(version=attempt.version, reason=clip(why, 256), since=now)
+        others = tuple(q for q in status.quarantined if q.version != attempt.version)
+        status = replace(status, quarantined=(*others, item)[-QUARANTINE_SHOWN:])
+    if hold:
+        status = ledger.append(
+            seen,
+            status,
+            now,
+            EntryAction.HELD,
+            from_version=attempt.version,
+            attempt=attempt.id,
+            reason=why,
+            by=by,
+        )
+        held = HoldStatus(since=now, reason=clip(why, 256), version=attempt.version)
+        status = replace(status, hold=held)
+    return status
+
+
+def give_up(
+    seen: Observation,
+    now: datetime,
+    attempt: AttemptStatus,
+    reason: Reason,
+    message: str,
+    quarantine: bool,
+) -> Decision:
+    """A version failed and there is nothing to go back to: the alias stays where it is."""
+    status = mark(
+        seen, seen.status, now, attempt, reason, message, quarantine=quarantine, hold=False
+    )
+    text = f"version {attempt.version} failed ({message}) and there is no version to go back to"
+    status = ledger.append(
+        seen,
+        status,
+        now,
+        EntryAction.REJECTED,
+        to=attempt.version,
+        attempt=attempt.id,
+        reason=f"{Reason.NO_PREVIOUS_CHAMPION}: {text}",
+    )
+    over = replace(
+        entered(attempt, Phase.REJECTED, now),
+        reason=Reason.NO_PREVIOUS_CHAMPION.value,
+        message=clip(text),
+    )
+    champion = status.champion
+    if champion is None and seen.alias == attempt.version:
+        champion = ChampionStatus(version=attempt.version, since=now, move_id=attempt.move_id)
+    return persist(
+        replace(status, attempt=over, champion=champion),
+        warning(Reason.NO_PREVIOUS_CHAMPION, text),
+    )
+
+
+def hold_without_destination(
+    seen: Observation,
+    now: datetime,
+    attempt: AttemptStatus,
+    reason: Reason,
+    message: str,
+    quarantine: bool,
+) -> Decision:
+    """No ledger says where to go back to: hold, and name the choices."""
+    versions = seen.model.versions.values() if seen.model else ()
+    choices = sorted((v for v in versions if v.ready), key=lambda v: -v.number)[:5]
+    named = ", ".join(
+        f"{v.version} ({v.stage.value})" for v in choices if v.version != attempt.version
+    )
+    text = (
+        f"{message}; the ledger names no earlier champion. Choose with a PromotionDecision "
+        f"Rollback and a version: {named or 'none exists'}"
+    )
+    status = mark(
+        seen,
+        seen.status,
+        now,
+        attempt,
+        Reason.NO_DESTINATION,
+        text,
+        quarantine=quarantine,
+        hold=True,
+    )
+    status = ledger.append(
+        seen,
+        status,
+        now,
+        EntryAction.REJECTED,
+        to=attempt.version,
+        attempt=attempt.id,
+        reason=f"{reason}: {message}",
+    )
+    over = replace(
+        entered(attempt, Phase.REJECTED, now),
+        reason=Reason.NO_DESTINATION.value,
+        message=clip(text),
+    )
+    return persist(replace(status, attempt=over), warning(Reason.NO_DESTINATION, text))

@@ -1,0 +1,181 @@
+"""Which version the selector points at, and whether it may be tried.
+
+Does not look at gates: a version that may be tried still has to pass them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from podium.api.ledger_entry import EntryAction, LedgerEntry
+from podium.api.promotion import Stage
+from podium.api.reasons import Reason
+from podium.engine import ledger
+from podium.engine.digests import candidate_digest, digest
+from podium.engine.observation import Observation, VersionState
+
+
+def select(seen: Observation) -> VersionState | None:
+    """The READY version that spec.candidate points at; None when there is none, or no selector."""
+    selector = seen.spec.candidate
+    if selector is None or seen.model is None:
+        return None
+    if selector.version is not None:
+        found = seen.version(selector.version)
+    elif selector.alias is not None:
+        found = seen.version(seen.model.aliases.get(selector.alias))
+    elif selector.stage is not None:
+        found = _newest(v for v in seen.model.versions.values() if v.stage == selector.stage)
+    elif selector.latest is not None:
+        wanted = selector.latest.match_tags.items()
+        found = _newest(v for v in seen.model.versions.values() if v.ready and _has(v, wanted))
+        if found and _below_highest(seen, found):
+            return None
+    else:
+        return None
+    return found if found and found.ready else None
+
+
+def _newest(versions: Iterable[VersionState]) -> VersionState | None:
+    return max(versions, key=lambda version: version.number, default=None)
+
+
+def _has(version: VersionState, wanted: Iterable[tuple[str, str]]) -> bool:
+    return all(version.tags.get(key) == value for key, value in wanted)
+
+
+def _below_highest(seen: Observation, found: VersionState) -> bool:
+    highest = seen.status.highest_promoted
+    return highest is not None and found.number < int(highest)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Why a version is not tried (again)."""
+
+    reason: Reason
+    message: str
+
+
+_VERDICTS = frozenset({EntryAction.REJECTED, EntryAction.EXPIRED})
+_WENT_BACK = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.QUARANTINED})
+
+
+def block(seen: Observation, version: VersionState) -> Block | None:
+    """Whether an earlier verdict on this version stands. Rejected and Expired stand until the
+    inputs change or somebody says Retry; what was rolled back, until a Release, or until
+    spec.candidate is changed to name it."""
+    quarantined = any(q.version == version.version for q in seen.status.quarantined)
+    for entry in reversed(ledger.known(seen)):
+        if _lifts(entry, version.version, quarantined):
+            return None
+        if entry.action in _VERDICTS and entry.to == version.version:
+            return _verdict_block(seen, entry, version)
+        if entry.action in _WENT_BACK and _failed_version(entry) == version.version:
+            return _failure_block(seen, entry, version, quarantined)
+    if quarantined:
+        return Block(Reason.QUARANTINED, _quarantine_words(seen, version.version))
+    return None
+
+
+def _lifts(entry: LedgerEntry, version: str, quarantined: bool) -> bool:
+    if entry.action is EntryAction.RETRIED:
+        return entry.to == version
+    if entry.action is EntryAction.RELEASED:
+        return entry.to == version or (entry.to is None and not quarantined)
+    return False
+
+
+def _failed_version(entry: LedgerEntry) -> str | None:
+    return entry.to if entry.action is EntryAction.QUARANTINED else entry.from_version
+
+
+def _verdict_block(seen: Observation, entry: LedgerEntry, version: VersionState) -> Block | None:
+    if entry.inputs != verdict_inputs(seen, version):
+        return None
+    return Block(
+        Reason.CANDIDATE_BLOCKED,
+        f"version {version.version} was {entry.action.value.lower()} ({entry.reason}); it is "
+        f"tried again when its tags, the gates or the champion change, or after a "
+        f"PromotionDecision Retry",
+    )
+
+
+def _failure_block(
+    seen: Observation, entry: LedgerEntry, version: VersionState, quarantined: bool
+) -> Block | None:
+    selector = seen.spec.candidate
+    names_it = selector is not None and selector.version == version.version
+    if names_it and entry.candidate != candidate_digest(seen.spec):
+        return None
+    if quarantined:
+        return Block(Reason.QUARANTINED, _quarantine_words(seen, version.version))
+    return Block(
+        Reason.CANDIDATE_BLOCKED,
+        f"version {version.version} was rolled back ({entry.reason}); a PromotionDecision "
+        f"Release lets it be tried again",
+    )
+
+
+def _quarantine_words(seen: Observation, version: str) -> str:
+    why = next((q.reason for q in seen.status.quarantined if q.version == version), "")
+    return (
+        f"version {version} is in quarantine ({why}); a PromotionDecision Release with "
+        f"version {version} lifts it"
+    )
+
+
+def verdict_inputs(seen: Observation, version: VersionState) -> str:
+    """The digest of what a refusal depends on, as far as it is seen without asking runs: a
+    change of it is reason enough to try the version again."""
+    spec = seen.spec
+    compares = any(gate.metric and gate.metric.compare for gate in spec.gates)
+    return digest(
+        {
+            "gates": [gate for gate in spec.gates if not gate.dry_run],
+            "approval": spec.approval,
+            "tags": {k: v for k, v in version.tags.items() if not k.startswith(ledger.PREFIX)},
+            "champion": seen.status.champion_version if compares else None,
+        }
+    )
+
+
+def once_promoted(seen: Observation, version: str) -> bool:
+    """Whether the ledger says that this version was promoted here (or found here at adoption)."""
+    good = (EntryAction.PROMOTED, EntryAction.ADOPTED)
+    return any(e.action in good and e.to == version for e in ledger.known(seen))
+
+
+def is_pinned_rollback(seen: Observation, version: str) -> bool:
+    """A pin to a version once Promoted and not quarantined is a rollback by Git: gates that
+    compare with the champion and approval are skipped."""
+    selector = seen.spec.candidate
+    return (
+        selector is not None
+        and selector.version == version
+        and version != seen.status.champion_version
+        and once_promoted(seen, version)
+        and not any(q.version == version for q in seen.status.quarantined)
+    )
+
+
+def last_good(seen: Observation, *, leaving: str) -> str | None:
+    """Where a rollback from `leaving` goes: the last version with a Promoted outcome (or found
+    at adoption) that still exists, is READY and is not in quarantine. None: no entry says."""
+    bad = {q.version for q in seen.status.quarantined} | {leaving}
+    good = (EntryAction.PROMOTED, EntryAction.ADOPTED)
+    for entry in reversed(ledger.known(seen)):
+        found = seen.version(entry.to)
+        if entry.action in good and entry.to not in bad and found and found.ready:
+            return entry.to
+    return None
+
+
+def last_archived(seen: Observation, *, leaving: str) -> str | None:
+    """whenUnknown UseArchived: the Archived version that changed last. Inferred: a description
+    edit also counts as a change, so MLflow cannot really say which one served last."""
+    bad = {q.version for q in seen.status.quarantined} | {leaving}
+    versions = seen.model.versions.values() if seen.model else ()
+    archived = (v for v in versions if v.stage is Stage.ARCHIVED and v.ready)
+    choices = [v for v in archived if v.version not in bad]
+    found = max(choices, key=lambda v: (v.updated_at, v.number), default=None)
+    return found.version if found else None
