@@ -103,12 +103,12 @@ NODE = (
                 "github.com/containernetworking/plugins/plugins/ipam/host-local",
                 "github.com/containernetworking/plugins/plugins/main/bridge",
                 "github.com/containernetworking/plugins/plugins/main/loopback",
-                "github.com/containernetworking/plugins/plugins/meta/portmap",
             )
         ),
         tags="no_btrfs,no_zfs,no_devmapper,no_aufs",
     ),
     Module("coredns", "-s -w", (Program("coredns", "."),)),
+    Module("pause", "-s -w", (Program("pause", "."),)),
 )
 
 
