@@ -163,6 +163,7 @@ class Observation:
     ledger: LedgerState = LedgerState()
     claim: Claim | None = None
     claim_owner_gone: bool = False  # the claimant is of this cluster and does not exist there
+    staging_taken: bool = False  # another promotion holds stage Staging for this model
     rival: Problem | None = None  # an older promotion has the same alias, stage or Deployment
     action_problem: Problem | None = None  # what the last pass's action met with
     unsettled: bool = False  # a write timed out and may still take effect: look, do not build

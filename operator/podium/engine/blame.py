@@ -1,0 +1,89 @@
+"""Whose fault is it that a rollout does not become good?
+
+Careful: a version is at fault only when one of its containers started and then failed, or
+was still not ready at the deadline, with an otherwise unchanged template. Quota, scheduling,
+image pull, eviction, or a template that the user changed are nobody's quarantine.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from podium.api.promotion_status import AttemptStatus
+from podium.api.reasons import Reason
+from podium.engine.observation import Observation, PodState
+from podium.engine.serving import templates
+
+CRASH_LOOP = 3  # restarts after which waiting for the deadline helps nobody
+_JUST_STARTED = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Blame:
+    at_fault: bool  # the version, so: quarantine. Else: hold
+    reason: Reason
+    message: str
+
+
+def of_rollout(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blame | None:
+    """None while the rollout may still become good. Success was looked for before."""
+    pods = tuple(_pods_of_move(seen, attempt.move_id))
+    late = attempt.deadline is not None and now >= attempt.deadline
+    late = late or any(target.progress_deadline_exceeded for target in seen.targets)
+    crashing = [pod for pod in pods if pod.failed and pod.restarts >= CRASH_LOOP]
+    if not late and not crashing:
+        return None
+    if attempt.templates is not None and templates(seen) != attempt.templates:
+        return Blame(
+            False,
+            Reason.TEMPLATE_CHANGED,
+            "the pod template was changed by somebody else during the rollout",
+        )
+    return _of_pods(pods)
+
+
+def _of_pods(pods: tuple[PodState, ...]) -> Blame:
+    failed = [pod for pod in pods if pod.failed and not pod.disrupted]
+    if failed:
+        return Blame(True, Reason.CONTAINER_FAILED, _failure(failed[0]))
+    if excused := [pod for pod in pods if pod.disrupted or pod.trouble]:
+        why = excused[0].trouble or "it was evicted or its node was lost"
+        return Blame(False, Reason.PROGRESS_DEADLINE, f"pod {excused[0].name}: {why}")
+    if unready := [pod for pod in pods if pod.started and not pod.ready]:
+        text = f"pod {unready[0].name} started but was not ready at the deadline"
+        return Blame(True, Reason.NOT_READY_IN_TIME, text)
+    if pods:
+        text = "the rollout did not finish by the deadline, though no container failed"
+    else:
+        text = "no pod was created by the deadline: see the events of the ReplicaSet (quota?)"
+    return Blame(False, Reason.PROGRESS_DEADLINE, text)
+
+
+def of_bake(seen: Observation, attempt: AttemptStatus) -> Blame | None:
+    """What ends a bake badly: a pod of this move that failed, restarted or lost readiness.
+    Disrupted pods, and new ones that are still starting, are not blamed."""
+    for pod in _pods_of_move(seen, attempt.move_id):
+        if pod.disrupted:
+            continue
+        started = pod.container_started_at
+        if pod.failed and pod.restarts == 0:
+            return Blame(True, Reason.CONTAINER_FAILED, _failure(pod))
+        if pod.restarts and (started is None or started > attempt.phase_started_at):
+            return Blame(True, Reason.CONTAINER_RESTARTED, _failure(pod))
+        lost = pod.ready_lost_at
+        if lost and not pod.ready and started and lost > started + _JUST_STARTED:
+            text = f"pod {pod.name} was ready and is not any more"
+            return Blame(True, Reason.READINESS_LOST, text)
+    return None
+
+
+def _pods_of_move(seen: Observation, move_id: str | None) -> Iterable[PodState]:
+    for target in seen.targets:
+        for pod in target.pods or ():
+            if pod.move_id == move_id and not pod.terminating:
+                yield pod
+
+
+def _failure(pod: PodState) -> str:
+    why = f": {pod.exit_message}" if pod.exit_message else ""
+    return f"the container of pod {pod.name} failed, {pod.restarts} restarts{why}"

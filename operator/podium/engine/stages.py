@@ -1,0 +1,57 @@
+"""MLflow's stages: which transitions are still missing for a promotion's champion.
+
+One transition at a time, never with MLflow's own archiving: two of those at once leave two
+versions in Production (measured).
+"""
+
+from podium.api.promotion import Stage
+from podium.engine.decision import TransitionStage
+from podium.engine.observation import Observation
+
+
+def next_transition(
+    seen: Observation, champion: str, *, demoted: str | None = None
+) -> TransitionStage | None:
+    """The next stage change on the way to: `champion` holds spec.stage, the version it took the
+    place of (`demoted`) is Archived if it still held that stage, and no other one is left in
+    Production. None when it is so, or the registry has no stages."""
+    wanted = seen.spec.stage
+    if wanted is Stage.NONE or seen.model is None or not seen.model.stages_supported:
+        return None
+    version = seen.version(champion)
+    if version and version.stage is not wanted and not _outranked(version.stage, wanted):
+        return TransitionStage(champion, wanted)
+    for other in sorted(seen.model.versions.values(), key=lambda v: v.number):
+        if other.version == champion or other.stage is not wanted:
+            continue
+        if wanted is Stage.PRODUCTION or other.version == demoted:
+            return TransitionStage(other.version, Stage.ARCHIVED)
+    return None
+
+
+def _outranked(stage: Stage, wanted: Stage) -> bool:
+    """A staging promotion leaves a version alone that another one has brought to Production."""
+    return wanted is Stage.STAGING and stage in (Stage.PRODUCTION, Stage.ARCHIVED)
+
+
+def to_staging(seen: Observation, candidate: str) -> TransitionStage | None:
+    """The candidate of a Production promotion goes to Staging when its gates have passed, unless
+    another promotion holds Staging for the model."""
+    version = seen.version(candidate)
+    if seen.spec.stage is not Stage.PRODUCTION or version is None or seen.model is None:
+        return None
+    if not seen.model.stages_supported or seen.staging_taken:
+        return None
+    if version.stage in (Stage.STAGING, Stage.PRODUCTION):
+        return None
+    return TransitionStage(candidate, Stage.STAGING)
+
+
+def back_from_staging(
+    seen: Observation, candidate: str, staged_from: str | None
+) -> TransitionStage | None:
+    """A refused candidate goes back to None, if it was Podium that brought it to Staging."""
+    version = seen.version(candidate)
+    if staged_from is None or version is None or version.stage is not Stage.STAGING:
+        return None
+    return TransitionStage(candidate, Stage(staged_from))

@@ -1,0 +1,75 @@
+"""What every kind of test shares: one real API server with Podium's CRDs, a namespace per test.
+
+Environment:
+PODIUM_TEST_USE_KUBECONFIG=1  use the cluster of KUBECONFIG instead of the test bed's
+PODIUM_TEST_CLUSTER=name      name of the test bed's cluster, `pytest` unless told otherwise
+PODIUM_TEST_KEEP=1            leave that cluster up at the end
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed import cluster as testbed_cluster
+from testbed.errors import TestbedError
+from tests.kubectl import Kubectl
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def control_cluster() -> Iterator[Kubectl]:
+    """kubectl for a real API server with the CRDs. What was up before the tests stays up."""
+    if os.environ.get("PODIUM_TEST_USE_KUBECONFIG") == "1":
+        yield _with_crds(_kubectl_of_environment())
+        return
+    name = os.environ.get("PODIUM_TEST_CLUSTER", "pytest")
+    keep = os.environ.get("PODIUM_TEST_KEEP") == "1" or _is_up(name)
+    cluster = testbed_cluster.up(name=name, size="control")
+    try:
+        yield _with_crds(Kubectl(cluster.programs["kubectl"], cluster.kubeconfig))
+    finally:
+        if not keep:
+            testbed_cluster.down(name)
+
+
+@pytest.fixture
+def namespace(control_cluster: Kubectl) -> Iterator[str]:
+    """A namespace of this test's own."""
+    name = f"test-{secrets.token_hex(4)}"
+    control_cluster("create", "namespace", name)
+    yield name
+    control_cluster("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def kubectl(control_cluster: Kubectl, namespace: str) -> Kubectl:
+    """kubectl as administrator in this test's own namespace."""
+    return Kubectl(control_cluster.program, control_cluster.kubeconfig, namespace)
+
+
+def _kubectl_of_environment() -> Kubectl:
+    program, kubeconfig = shutil.which("kubectl"), os.environ.get("KUBECONFIG")
+    if not (program and kubeconfig):
+        pytest.fail("PODIUM_TEST_USE_KUBECONFIG=1 needs kubectl on PATH and KUBECONFIG set")
+    return Kubectl(Path(program), Path(kubeconfig))
+
+
+def _is_up(name: str) -> bool:
+    try:
+        components = testbed_cluster.find(name).health()
+    except TestbedError:
+        return False
+    return all(each.healthy for each in components)
+
+
+def _with_crds(kubectl: Kubectl) -> Kubectl:
+    crds = str(ROOT / "crds")
+    # --server-side: the client-side annotation would hold the whole schema a second time.
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", crds)
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-k", crds)
+    return kubectl
