@@ -25,6 +25,7 @@ class Reason(StrEnum):
     NOT_STALLED = "NotStalled"  # nobody needs to act
     UP_TO_DATE = "UpToDate"  # no target is being changed
     ROLLING_OUT = "RollingOut"  # targets are being changed to the champion
+    BAKING = "Baking"  # the new champion is served and is being watched
     SUSPENDED = "Suspended"  # spec.suspend is true: no step forward
     CONNECTED = "Connected"  # ModelRegistry: the server answered and was understood
 

@@ -6,6 +6,8 @@ enough, still about the same evidence, and in time.
 
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from podium.api.promotion_status import Phase
 from podium.api.reasons import Reason
 from podium.engine.attempts import end, entered
@@ -20,7 +22,6 @@ from podium.engine.validating import (
     running,
     wait_while_suspended_or_held,
 )
-from msgspec.structs import replace
 
 
 def awaiting_approval(seen: Observation, now: datetime) -> Decision | None:

@@ -1,0 +1,153 @@
+"""Promoting: the alias moves and the targets follow.
+
+Decides the next step of an attempt that has earned its place; whether it deserves it is
+decided in `validating` and `awaiting_approval`, whether the rollout is good in `verifying`.
+"""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from podium.api.ledger_entry import EntryAction
+from podium.api.promotion_status import AttemptStatus, Origin, Phase, Verdict
+from podium.api.reasons import Reason
+from podium.engine import ledger, serving
+from podium.engine.attempts import entered, move_id, turn_back
+from podium.engine.awaiting_approval import validate_again_if_evidence_changed
+from podium.engine.decision import ApplyTarget, Decision, SetAlias
+from podium.engine.observation import Observation
+from podium.engine.steps import SLOWLY, SOON, Chain, act, blocked, first_decision, persist, wait
+from podium.engine.validating import (
+    binding,
+    end_if_version_is_gone,
+    running,
+    wait_while_suspended_or_held,
+)
+
+
+def promoting(seen: Observation, now: datetime) -> Decision | None:
+    chain = MOVING if running(seen).move_id else BEFORE_INTENT
+    return first_decision(chain, seen, now)
+
+
+def recheck_timed_gates(seen: Observation, now: datetime) -> Decision | None:
+    """Windows and soak may have passed since approval."""
+    unmet = [
+        g for g in binding(seen.gates) if g.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE)
+    ]
+    if not unmet:
+        return None
+    return wait(seen, Reason.GATE_PENDING, f"gate {unmet[0].name}: {unmet[0].message}", SLOWLY)
+
+
+def wait_for_targets(seen: Observation, now: datetime) -> Decision | None:
+    """Nothing moves while a Deployment could not follow."""
+    problem = serving.target_problem(seen)
+    return blocked(seen, problem, seen.poll_interval) if problem else None
+
+
+def wait_for_rollout_slot(seen: Observation, now: datetime) -> Decision | None:
+    if seen.rollout_slot or not seen.spec.targets:
+        return None
+    return wait(seen, Reason.ROLLOUT_LIMIT, "as many rollouts run as --max-rollouts allows", SOON)
+
+
+def record_intent(seen: Observation, now: datetime) -> Decision | None:
+    attempt = running(seen)
+    move = move_id(seen, now, f"to {attempt.version}")
+    status = ledger.append(
+        seen,
+        seen.status,
+        now,
+        EntryAction.PROMOTE_INTENT,
+        from_version=seen.alias,
+        to=attempt.version,
+        attempt=attempt.id,
+        move_id=move,
+        reason=attempt.origin.value,
+        evidence=attempt.evidence_digest,
+    )
+    limit = seen.spec.rollout.progress_deadline.delta
+    moving = replace(
+        entered(attempt, Phase.PROMOTING, now, limit),
+        move_id=move,
+        templates=serving.templates(seen),
+    )
+    return persist(replace(status, attempt=moving))
+
+
+def go_back_if_version_is_gone(seen: Observation, now: datetime) -> Decision | None:
+    attempt = running(seen)
+    version = seen.version(attempt.version)
+    if version is not None and version.ready:
+        return None
+    message = f"version {attempt.version} was deleted or is not READY any more"
+    return turn_back(seen, now, attempt, reason=Reason.VERSION_NOT_FOUND, message=message)
+
+
+def change_pinned_targets(seen: Observation, now: datetime) -> Decision | None:
+    """Version mode: the Deployment first."""
+    attempt = running(seen)
+    missing = serving.to_apply(seen, attempt.version, attempt.move_id or "", version_mode=True)
+    return _apply(seen, now, attempt, missing)
+
+
+def move_alias(seen: Observation, now: datetime) -> Decision | None:
+    attempt = running(seen)
+    if serving.all_by_version(seen) and attempt.origin is not Origin.ADOPT:
+        return None  # it follows in Verifying, as an outcome
+    return point_alias(seen, attempt)
+
+
+def point_alias(seen: Observation, attempt: AttemptStatus) -> Decision | None:
+    if seen.alias == attempt.version:
+        return None
+    return act(seen, SetAlias(to=attempt.version, expect=seen.alias))
+
+
+def restart_targets(seen: Observation, now: datetime) -> Decision | None:
+    attempt = running(seen)
+    return _apply(
+        seen, now, attempt, serving.to_apply(seen, attempt.version, attempt.move_id or "")
+    )
+
+
+def _apply(
+    seen: Observation, now: datetime, attempt: AttemptStatus, missing: tuple[ApplyTarget, ...]
+) -> Decision | None:
+    if not missing:
+        return None
+    if attempt.deadline and now >= attempt.deadline and seen.spec.rollback.automatic:
+        why = seen.action_problem or serving.target_problem(seen)
+        message = why.message if why else "the targets could not be changed by the deadline"
+        return turn_back(
+            seen, now, attempt, reason=Reason.PROGRESS_DEADLINE, message=message, hold=True
+        )
+    if problem := serving.target_problem(seen):
+        return blocked(seen, problem, SOON)
+    return act(seen, *missing)
+
+
+def verify(seen: Observation, now: datetime) -> Decision | None:
+    limit = seen.spec.rollout.progress_deadline.delta
+    return persist(
+        replace(seen.status, attempt=entered(running(seen), Phase.VERIFYING, now, limit))
+    )
+
+
+BEFORE_INTENT: Chain = (
+    end_if_version_is_gone,
+    validate_again_if_evidence_changed,
+    wait_while_suspended_or_held,
+    recheck_timed_gates,
+    wait_for_targets,
+    wait_for_rollout_slot,
+    record_intent,
+)
+MOVING: Chain = (
+    go_back_if_version_is_gone,
+    change_pinned_targets,
+    move_alias,
+    restart_targets,
+    verify,
+)
