@@ -68,8 +68,8 @@ def _is_up(name: str) -> bool:
 
 
 def _with_crds(kubectl: Kubectl) -> Kubectl:
-    crds = str(ROOT / "crds")
     # --server-side: the client-side annotation would hold the whole schema a second time.
-    kubectl("apply", "--server-side", "--force-conflicts", "-k", crds)
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-k", crds)
+    flags = ("--server-side", "--force-conflicts", "--output=name")
+    applied = kubectl("apply", *flags, "-k", str(ROOT / "crds")).split()
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", *applied)
     return kubectl

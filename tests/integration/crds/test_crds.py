@@ -164,7 +164,7 @@ def status_round_trip(
 ) -> Resource:
     """Write `status` to a new object; every leaf of it must be there when it is read back."""
     kubectl("create", "-f", "-", stdin=manifest({"kind": kind}, spec))
-    written = write(status)
+    written = json.loads(json.dumps(write(status)))
     body = {**kubectl.get(kind, "case"), "status": written}
     kubectl("replace", "--subresource=status", "-f", "-", stdin=json.dumps(body))
     stored = kubectl.get(kind, "case")
