@@ -6,12 +6,12 @@ Every step may be repeated: `up` starts what is not running and leaves the rest 
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed import binaries, control_plane, node, plan, processes, simulated
+from testbed import binaries, control_plane, kind, machine, node, plan, processes, simulated
 from testbed.errors import TestbedError
 from testbed.layout import ClusterDir
 from testbed.plan import Plan, Size
@@ -56,7 +56,11 @@ class Cluster:
 
     def kubectl(self, *args: str, stdin: str | None = None, timeout: float = 120) -> str:
         """Output of kubectl as the administrator; raises TestbedError with what it said."""
-        argv = [self.programs["kubectl"], f"--kubeconfig={self.kubeconfig}", *args]
+        argv: list[str | Path] = [
+            self.programs["kubectl"],
+            f"--kubeconfig={self.kubeconfig}",
+            *args,
+        ]
         return processes.run(argv, stdin=stdin, timeout=timeout)
 
     def kubectl_json(self, *args: str) -> Any:
@@ -71,6 +75,8 @@ class Cluster:
 
     def components(self) -> tuple[Component, ...]:
         """Every component, in the order in which they start."""
+        if self.plan.size is Size.KIND:
+            return ()
         args = (self.where, self.plan, self.programs)
         control = (
             control_plane.etcd(*args),
@@ -111,12 +117,18 @@ class Cluster:
 
     def health(self) -> tuple[Health, ...]:
         """One line per component, asked now."""
-        seen = []
+        seen = [self._kind_health()] if self.plan.size is Size.KIND else []
         for each in self.components():
             process = processes.find(self.where, each.name)
             alive = process is not None and each.healthy()
             seen.append(Health(each.name, process.pid if process else None, alive, each.address))
         return tuple(seen)
+
+    def _kind_health(self) -> Health:
+        ready = ""
+        with contextlib.suppress(TestbedError):
+            ready = self.kubectl("get", "--raw", "/readyz", timeout=10)
+        return Health("kind", None, ready.strip() == "ok", str(self.kubeconfig))
 
     def down(self) -> None:
         down(self.name)
@@ -131,6 +143,8 @@ def up(name: str = "default", size: str | Size = Size.CONTROL, simulated_nodes: 
         node.require_root()
         node.install_packages()
         modules += binaries.NODE
+    elif size is Size.KIND:
+        kind.require()
     programs = binaries.provide(modules)
     with processes.locked(where.lock, lambda: say(f"Cluster {name} is being changed; waiting ...")):
         kept = plan.load(where)
@@ -150,6 +164,9 @@ def up(name: str = "default", size: str | Size = Size.CONTROL, simulated_nodes: 
 
 def _bring_up(cluster: Cluster, update: Update) -> None:
     where = cluster.where
+    if cluster.plan.size is Size.KIND:
+        kind.create(where.name, where.kubeconfig)
+        return
     control_plane.write_secrets(where, cluster.plan)
     if cluster.plan.size is Size.NODE:
         update("network")
@@ -238,9 +255,7 @@ def find(name: str = "default") -> Cluster:
     where = ClusterDir.of(name)
     kept = plan.load(where)
     if kept is None:
-        raise TestbedError(
-            f"no cluster {name!r}; make it with: python -m testbed up --name {name}"
-        )
+        raise TestbedError(f"no cluster {name!r}; make it with: python -m testbed up --name {name}")
     modules = [binaries.CONTROL, *(binaries.NODE if kept.size is Size.NODE else ())]
     return Cluster(where, kept, binaries.provide(modules))
 
@@ -249,14 +264,23 @@ def down(name: str = "default") -> bool:
     """Remove the cluster and every trace of it; False when there was none."""
     where = ClusterDir.of(name)
     with processes.locked(where.lock, lambda: say(f"Cluster {name} is being changed; waiting ...")):
-        leftovers: list[Callable[[], None]] = [lambda: processes.end(processes.marked(where), grace=0)]
-        there = where.root.exists() or bool(processes.marked(where))
-        if where.run.exists() or where.node.exists():
-            leftovers = [lambda: node.remove(where)]
+        there = where.root.exists() or machine.owned(where) or bool(processes.marked(where))
         if there:
             with phase(f"Removing cluster {name}"):
-                for remove in leftovers:
-                    remove()
-                shutil.rmtree(where.root, ignore_errors=False)
+                _remove(where)
     where.lock.unlink(missing_ok=True)
     return there
+
+
+def _remove(where: ClusterDir) -> None:
+    kept = None
+    with contextlib.suppress(TestbedError, ValueError):
+        kept = plan.load(where)
+    if kept is not None and kept.size is Size.KIND:
+        kind.delete(where.name)
+    elif machine.owned(where) or where.run.exists():
+        machine.restore(where)
+    else:
+        processes.end(processes.marked(where), grace=0)
+    if where.root.exists():
+        shutil.rmtree(where.root)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from testbed import images, machine, packages
+from testbed import machine, packages
 from testbed.control_plane import answers
 from testbed.errors import TestbedError
+from testbed.images import store as images
 from testbed.layout import ClusterDir, cache_root
 from testbed.plan import BRIDGE_IP, DNS_IP, LOOPBACK, POD_RANGE, Plan, Ports
 from testbed.processes import Component, run
@@ -62,10 +63,6 @@ def finish(cluster: "Cluster") -> None:
     """What needs a running cluster: the sandbox image, and the Service of the DNS server."""
     images.provide_pause(cluster)
     cluster.apply(*dns_objects(cluster.plan))
-
-
-def remove(where: ClusterDir) -> None:
-    machine.restore(where)
 
 
 def components(
@@ -246,7 +243,7 @@ def corefile(where: ClusterDir, plan: Plan) -> str:
 def dns_objects(plan: Plan) -> list[dict[str, object]]:
     """The Service `kube-dns`, which leads to the DNS server on the bridge."""
     protocols = ("UDP", "TCP")
-    service = {
+    service: dict[str, object] = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "kube-dns", "namespace": "kube-system"},
@@ -255,7 +252,7 @@ def dns_objects(plan: Plan) -> list[dict[str, object]]:
             "ports": [{"name": f"dns-{p.lower()}", "port": 53, "protocol": p} for p in protocols],
         },
     }
-    endpoints = {
+    endpoints: dict[str, object] = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {

@@ -24,6 +24,7 @@ class Size(Enum):
 
     CONTROL = "control"  # control plane, simulated nodes; no root
     NODE = "node"  # control plane, one real node with real pods; root on Linux
+    KIND = "kind"  # a whole cluster made by kind, where Docker is present
 
 
 class Ports(Enum):

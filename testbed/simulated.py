@@ -35,7 +35,9 @@ _FAULT = f"""
 | if ($f[1] // "") == "" or $f[1] == ($a["{VERSION_ANNOTATION}"] // "")
   then ($f[0] // "") else "" end
 """
-_KIND = f'({_FAULT}) | split("-") | if .[0] == "slow" or .[0] == "restart" then .[0] else join("-") end'
+_KIND = (
+    f'({_FAULT}) | split("-") | if .[0] == "slow" or .[0] == "restart" then .[0] else join("-") end'
+)
 _RESTARTS = "([.status.containerStatuses[]?.restartCount] | max // 0)"
 # What the containers do now: "", "running/true", "running/false" or "waiting/false".
 _NOW = """
@@ -53,7 +55,10 @@ conditions:
 - {type: {{ . }}, status: "True", lastTransitionTime: {{ $start | Quote }}}
 {{ end }}
 {{ range list "ContainersReady" "Ready" }}
-- {type: {{ . }}, status: "@READY@", reason: "@REASON@", lastTransitionTime: {{ $now | Quote }}}
+- type: {{ . }}
+  status: "@READY@"
+  reason: "@REASON@"
+  lastTransitionTime: {{ $now | Quote }}
 {{ end }}
 {{ range .spec.readinessGates }}
 - {type: {{ .conditionType | Quote }}, status: "True", lastTransitionTime: {{ $now | Quote }}}
@@ -65,7 +70,12 @@ initContainerStatuses:
   name: {{ .name | Quote }}
   ready: true
   restartCount: 0
-  state: {terminated: {exitCode: 0, reason: Completed, startedAt: {{ $start | Quote }}, finishedAt: {{ $start | Quote }}}}
+  state:
+    terminated:
+      exitCode: 0
+      reason: Completed
+      startedAt: {{ $start | Quote }}
+      finishedAt: {{ $start | Quote }}
 {{ end }}
 containerStatuses:
 {{ range $index, $item := .spec.containers }}
@@ -83,7 +93,9 @@ containerStatuses:
 {{ $hostIP := NodeIPWith .spec.nodeName }}
 hostIP: {{ $hostIP | Quote }}
 hostIPs: [{ip: {{ $hostIP | Quote }}}]
-{{ $podIP := PodIPWith .spec.nodeName ( or .spec.hostNetwork false ) ( or .metadata.uid "" ) ( or .metadata.name "" ) ( or .metadata.namespace "" ) }}
+{{ $hostNetwork := or .spec.hostNetwork false }}
+{{ $meta := .metadata }}
+{{ $podIP := PodIPWith .spec.nodeName $hostNetwork $meta.uid $meta.name $meta.namespace }}
 podIP: {{ $podIP | Quote }}
 podIPs: [{ip: {{ $podIP | Quote }}}]
 {{ end }}
@@ -129,7 +141,12 @@ _RUNNING = """
   state: {running: {startedAt: {{ $since | Quote }}}}
 """
 _FAILED = """
-  lastState: {terminated: {exitCode: 1, reason: Error, startedAt: {{ $since | Quote }}, finishedAt: {{ $now | Quote }}}}
+  lastState:
+    terminated:
+      exitCode: 1
+      reason: Error
+      startedAt: {{ $since | Quote }}
+      finishedAt: {{ $now | Quote }}
   ready: false
   started: false
 """
@@ -169,7 +186,7 @@ def stages() -> str:
 
 def node_stage() -> dict[str, object]:
     """A simulated node is Ready at once and big; kwok itself renews its lease."""
-    not_ready = {
+    not_ready: dict[str, object] = {
         "key": '.status.conditions.[] | select( .type == "Ready" ) | .status',
         "operator": "NotIn",
         "values": ["True"],
@@ -337,10 +354,18 @@ containerStatuses:
   ready: false
   started: false
   restartCount: 0
-  state: {terminated: {exitCode: 0, reason: Completed, startedAt: {{ $now | Quote }}, finishedAt: {{ $now | Quote }}}}
+  state:
+    terminated:
+      exitCode: 0
+      reason: Completed
+      startedAt: {{ $now | Quote }}
+      finishedAt: {{ $now | Quote }}
 {{ end }}
 conditions:
 - {type: Ready, status: "False", reason: PodCompleted, lastTransitionTime: {{ $now | Quote }}}
-- {type: ContainersReady, status: "False", reason: PodCompleted, lastTransitionTime: {{ $now | Quote }}}
+- type: ContainersReady
+  status: "False"
+  reason: PodCompleted
+  lastTransitionTime: {{ $now | Quote }}
 phase: Succeeded
 """

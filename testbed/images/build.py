@@ -1,0 +1,147 @@
+"""Builds a Dockerfile into a docker-archive: by Docker where it answers, else by buildah.
+
+The archive is kept in the cache under the hash of all that went in, so that a second build
+of the same content is a look into a folder.
+"""
+
+import fnmatch
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from testbed import kind, packages
+from testbed.images import base
+from testbed.layout import cache_root
+from testbed.processes import locked, run
+from testbed.progress import phase
+
+_CA = "/run/build-ca.crt"
+
+
+def build(
+    tag: str,
+    context: Path,
+    dockerfile: Path | None = None,
+    build_args: Mapping[str, str] | None = None,
+) -> Path:
+    """The docker-archive of this context; `tag` is NAME:TAG, without a registry's host."""
+    dockerfile = dockerfile or context / "Dockerfile"
+    arguments = dict(build_args or {})
+    key = content_hash(tag, context, dockerfile, arguments)
+    safe = re.sub(r"[^a-z0-9.]+", "-", tag)
+    archive = cache_root() / "images" / f"{safe}-{key}.tar"
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with locked(archive.with_suffix(".lock")):
+        if not archive.exists():
+            for old in archive.parent.glob(f"{safe}-????????????.tar"):
+                old.unlink()
+            with phase(f"Building image {tag}"):
+                if kind.docker_answers():
+                    _by_docker(archive, tag, context, dockerfile, arguments)
+                else:
+                    packages.require(packages.IMAGES, "building images without Docker")
+                    _by_buildah(archive, tag, context, dockerfile, arguments)
+    return archive
+
+
+def content_hash(tag: str, context: Path, dockerfile: Path, build_args: Mapping[str, str]) -> str:
+    """Hash of the tag, the Dockerfile, the arguments and every file of the context."""
+    digest = hashlib.sha256(f"{tag}\0{sorted(build_args.items())}\0".encode())
+    digest.update(dockerfile.read_bytes())
+    for path in context_files(context):
+        digest.update(f"{path.relative_to(context)}\0{path.stat().st_mode & 0o777}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def context_files(context: Path) -> Iterator[Path]:
+    """Files of a context that .dockerignore lets through, sorted.
+
+    Knows the forms that we use: `*`, `!path` and `**/name`.
+    """
+    ignore = context / ".dockerignore"
+    lines = ignore.read_text().split() if ignore.exists() else []
+    allowed = [line[1:] for line in lines if line.startswith("!")]
+    anywhere = [line[3:] for line in lines if line.startswith("**/")]
+    roots = [context / a for a in allowed] if "*" in lines else [context]
+    found: set[Path] = set()
+    for root in roots:
+        found |= {p for p in (root.rglob("*") if root.is_dir() else [root]) if p.is_file()}
+    for path in sorted(found):
+        parts = path.relative_to(context).parts
+        if not any(fnmatch.fnmatch(part, name) for part in parts for name in anywhere):
+            yield path
+
+
+def _by_docker(
+    archive: Path, tag: str, context: Path, dockerfile: Path, build_args: Mapping[str, str]
+) -> None:
+    run(
+        ["docker", "build", "-f", dockerfile, "-t", tag, *_flags(build_args), context], timeout=1800
+    )
+    fresh = archive.with_suffix(".new")
+    run(["docker", "save", "-o", fresh, tag], timeout=600)
+    fresh.replace(archive)
+
+
+def _by_buildah(
+    archive: Path, tag: str, context: Path, dockerfile: Path, build_args: Mapping[str, str]
+) -> None:
+    standing_in = base.provide_base()
+    with tempfile.TemporaryDirectory(prefix="podium-build-") as scratch:
+        buildah = [
+            "buildah",
+            "--root",
+            f"{cache_root() / 'buildah'}",
+            "--runroot",
+            f"{scratch}/run",
+        ]
+        buildah += ["--storage-driver", "overlay"]
+        name = f"localhost/{tag}"
+        with locked(cache_root() / "images" / ".buildah.lock"):
+            _stand_in(buildah, standing_in)
+            run(
+                [*buildah, "build", "--isolation", "chroot", "--pull-never", "--network", "host",
+                 *_trust(Path(scratch)), *_flags(build_args),
+                 "-f", dockerfile, "-t", name, context],
+                timeout=1800,
+            )  # fmt: skip
+            fresh = archive.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            target = f"docker-archive:{fresh}:docker.io/library/{tag}"
+            run([*buildah, "push", name, target], timeout=900)
+            run([*buildah, "rmi", "--force", name], timeout=120)
+            fresh.replace(archive)
+
+
+def _stand_in(buildah: list[str], archive: Path) -> None:
+    """Give the base image its name in buildah's store, unless it is there from this archive."""
+    exact = f"localhost/{archive.stem}"
+    known = run([*buildah, "images", "--format", "{{.Name}}"])
+    if exact not in known:
+        image = run([*buildah, "pull", "-q", f"docker-archive:{archive}"], timeout=300).strip()
+        run([*buildah, "tag", image.splitlines()[-1], exact, base.NAME])
+
+
+def _trust(scratch: Path) -> list[str]:
+    """Let pip inside the build trust what pip outside trusts; nothing of it stays in the image."""
+    given = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
+    lines = ["[global]", "disable-pip-version-check = true", "retries = 10"]
+    mounts = []
+    if given and Path(given).is_file():
+        lines.append(f"cert = {_CA}")
+        mounts += ["-v", f"{Path(given).resolve()}:{_CA}:ro"]
+    if os.environ.get("PIP_INDEX_URL"):
+        lines.append(f"index-url = {os.environ['PIP_INDEX_URL']}")
+    settings = scratch / "pip.conf"
+    settings.write_text("\n".join(lines) + "\n")
+    return [*mounts, "-v", f"{settings}:/etc/pip.conf:ro"]
+
+
+def _flags(build_args: Mapping[str, str]) -> list[str]:
+    return [
+        word for name, value in build_args.items() for word in ("--build-arg", f"{name}={value}")
+    ]
