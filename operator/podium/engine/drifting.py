@@ -154,9 +154,15 @@ def _hold(seen: Observation, now: datetime) -> Decision | None:
 
 def _released_since(seen: Observation) -> bool:
     """Whether a person has released the hold over this very drift: then it is followed."""
+    released = False
     for entry in reversed(ledger.known(seen)):
         if entry.action is EntryAction.HELD and entry.from_version == seen.alias:
-            return False
+            return released
         if entry.action is EntryAction.RELEASED and entry.to is None:
-            return True
+            released = True
+        elif entry.action in _MOVES:
+            return False
     return False
+
+
+_MOVES = frozenset({EntryAction.PROMOTED, EntryAction.ROLLED_BACK, EntryAction.REVERTED})

@@ -78,6 +78,25 @@ def only_old_pods_linger(seen: Observation, version: str, move_id: str) -> bool:
     )
 
 
+def serves_as_is(seen: Observation, target: Target, state: TargetState) -> bool:
+    """At rest: whether the pod template stands for the champion. A Deployment that Podium never
+    moved loads the alias itself when its pods start."""
+    champion = seen.status.champion
+    if champion is None:
+        return True
+    if by_version(target):
+        wanted = model_uri(seen.spec.model, champion.version)
+        if state.move_id is None:
+            return state.env_value == wanted
+        return carries(seen, target, state, champion.version, champion.move_id or state.move_id)
+    if state.move_id is None:
+        return True
+    return state.model_version == champion.version and state.move_id in (
+        champion.move_id,
+        *(() if champion.move_id else (state.move_id,)),
+    )
+
+
 def templates(seen: Observation) -> str:
     """The digest of all pod templates without what Podium owns: did the user change one?"""
     return digest([[state.name, state.template] for state in seen.targets])

@@ -1,0 +1,221 @@
+"""Answering: what people said (PromotionDecisions) is carried out, once, and answered.
+
+The effect is persisted first, with the decision's name in the ledger; the answer follows in
+the next pass. So a crash between the two repeats the answer, not the effect.
+"""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from podium.api.decision import DecisionAction, DecisionOutcome, PromotionDecision
+from podium.api.ledger_entry import EntryAction
+from podium.api.promotion_status import ApprovalStatus, HoldStatus, Origin, Phase, PromotionStatus
+from podium.api.reasons import Reason
+from podium.engine import ledger
+from podium.engine.attempts import begin, end, turn_back
+from podium.engine.candidate import last_good
+from podium.engine.decision import AnswerDecision, Decision
+from podium.engine.observation import Observation
+from podium.engine.steps import act, clip, normal, persist, warning
+
+BY_NOBODY = "unknown"
+
+
+def answer_decisions(seen: Observation, now: datetime) -> Decision | None:
+    """The oldest decision without an answer."""
+    if not seen.decisions:
+        return None
+    said = seen.decisions[0]
+    if (earlier := _carried_out(seen, said)) is not None:
+        return _answer(seen, said, DecisionOutcome.APPLIED, earlier)
+    uid = said.spec.promotion_ref.uid
+    if uid is not None and uid != seen.promotion.metadata.uid:
+        text = "it names the uid of an earlier promotion of this name"
+        return _answer(seen, said, DecisionOutcome.EXPIRED, text)
+    return _CARRY_OUT[said.spec.action](seen, now, said)
+
+
+def _carried_out(seen: Observation, said: PromotionDecision) -> str | None:
+    created = said.metadata.creation_timestamp
+    for entry in reversed(seen.status.history):
+        if entry.decision == said.metadata.name and (created is None or entry.time >= created):
+            return f"ledger entry {entry.seq}: {entry.action}"
+    return None
+
+
+def _answer(
+    seen: Observation, said: PromotionDecision, outcome: DecisionOutcome, message: str
+) -> Decision:
+    answer = AnswerDecision(said.metadata.name, said.metadata.uid, outcome, clip(message))
+    reason = Reason.DECISION_REFUSED
+    event = warning(reason, f"{said.spec.action} {said.metadata.name}: {message}")
+    if outcome is DecisionOutcome.APPLIED:
+        event = normal(Reason.DECISION_APPLIED, f"{said.spec.action} {said.metadata.name}")
+    return act(seen, answer, events=(event,))
+
+
+def _refuse(seen: Observation, said: PromotionDecision, message: str) -> Decision:
+    return _answer(seen, said, DecisionOutcome.REFUSED, message)
+
+
+def _note(
+    seen: Observation,
+    status: PromotionStatus,
+    now: datetime,
+    action: EntryAction,
+    said: PromotionDecision,
+    version: str | None = None,
+) -> PromotionStatus:
+    attempt = seen.status.attempt
+    return ledger.append(
+        seen,
+        status,
+        now,
+        action,
+        to=version,
+        attempt=attempt.id if attempt else None,
+        reason=said.spec.reason or "",
+        decision=said.metadata.name,
+        by=said.spec.decided_by,
+        evidence=said.spec.evidence_digest,
+    )
+
+
+def approve(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
+    attempt = seen.attempt
+    if attempt is None or attempt.id != said.spec.attempt_id:
+        text = f"attempt {said.spec.attempt_id} is not running (any more)"
+        return _answer(seen, said, DecisionOutcome.EXPIRED, text)
+    if attempt.phase is not Phase.AWAITING_APPROVAL:
+        return _refuse(seen, said, f"attempt {attempt.id} is {attempt.phase}, it asks for nothing")
+    if attempt.evidence_digest != said.spec.evidence_digest:
+        return _refuse(seen, said, f"the evidence is {attempt.evidence_digest} now; look again")
+    by = said.spec.decided_by or BY_NOBODY
+    if any(approval.by == by for approval in attempt.approvals):
+        return _refuse(seen, said, f"{by} has approved already")
+    version = seen.version(attempt.version)
+    authors = (version.authors if version else frozenset()) | _spec_author(seen)
+    if seen.spec.approval and seen.spec.approval.exclude_authors and by in authors:
+        return _refuse(seen, said, f"{by} is an author; approval.excludeAuthors is true")
+    approval = ApprovalStatus(decision=said.metadata.name, by=by)
+    status = _note(seen, seen.status, now, EntryAction.APPROVED, said, attempt.version)
+    approved = replace(attempt, approvals=(*attempt.approvals, approval))
+    return persist(replace(status, attempt=approved))
+
+
+def _spec_author(seen: Observation) -> frozenset[str]:
+    author = seen.promotion.metadata.annotations.get("podium.dev/spec-author")
+    return frozenset({author} if author else ())
+
+
+def reject(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
+    attempt = seen.attempt
+    named = attempt is not None and (
+        said.spec.attempt_id == attempt.id
+        or (said.spec.attempt_id is None and said.spec.version == attempt.version)
+    )
+    if attempt is None or not named:
+        return _answer(
+            seen, said, DecisionOutcome.EXPIRED, "that attempt is not running (any more)"
+        )
+    if attempt.move_id is not None or attempt.phase is Phase.ROLLING_BACK:
+        return _refuse(seen, said, f"attempt {attempt.id} is {attempt.phase}: use action Rollback")
+    return end(
+        seen,
+        now,
+        Phase.REJECTED,
+        Reason.REJECTED_BY_DECISION,
+        said.spec.reason or f"rejected by {said.spec.decided_by or BY_NOBODY}",
+        decision=said.metadata.name,
+        by=said.spec.decided_by,
+    )
+
+
+def rollback(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
+    """Gives the alias back to the version named, or to the last good one; ends in a hold."""
+    attempt = seen.attempt
+    if attempt and attempt.phase is Phase.ROLLING_BACK and attempt.rollback:
+        return _refuse(seen, said, f"a rollback to {attempt.rollback.to} is running already")
+    moving = attempt if attempt and attempt.move_id else None
+    leaving = moving.version if moving else seen.status.champion_version
+    if leaving is None:
+        return _refuse(seen, said, "there is no champion to roll back from")
+    default = moving.previous if moving and leaving != seen.status.champion_version else None
+    to = said.spec.version or default or last_good(seen, leaving=leaving)
+    if to is None:
+        return _refuse(seen, said, "the ledger names no earlier champion; name a version")
+    if trouble := _no_destination(seen, to, leaving):
+        return _refuse(seen, said, trouble)
+    back = moving or begin(seen, now, leaving, Origin.DECISION, Phase.ROLLING_BACK)
+    return turn_back(
+        seen,
+        now,
+        back,
+        reason=Reason.ROLLBACK_BY_DECISION,
+        message=said.spec.reason or f"decided by {said.spec.decided_by or BY_NOBODY}",
+        hold=True,
+        to=to,
+        decision=said.metadata.name,
+        by=said.spec.decided_by,
+    )
+
+
+def _no_destination(seen: Observation, to: str, leaving: str) -> str | None:
+    version = seen.version(to)
+    if to == leaving:
+        return f"version {to} is what it should go back from"
+    if version is None or not version.ready:
+        return f"version {to} does not exist or is not READY"
+    if any(q.version == to for q in seen.status.quarantined):
+        return f"version {to} is in quarantine: create a PromotionDecision Release first"
+    return None
+
+
+def hold(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
+    reason = f"{Reason.HELD_BY_DECISION}: {said.spec.reason or said.metadata.name}"
+    status = _note(seen, seen.status, now, EntryAction.HELD, said)
+    held = HoldStatus(since=now, reason=clip(reason, 256))
+    return persist(replace(status, hold=held), normal(Reason.HELD_BY_DECISION, reason))
+
+
+def release(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
+    """With a version: lifts its quarantine. Without: lifts the hold. (A foreign claim or an
+    unknown signer is lifted before this chain is reached; then the ledger says so.)"""
+    version = said.spec.version
+    status = _note(seen, seen.status, now, EntryAction.RELEASED, said, version)
+    if version is None:
+        return persist(replace(status, hold=None), normal(Reason.RELEASED, "the hold is lifted"))
+    left = tuple(q for q in status.quarantined if q.version != version)
+    if len(left) == len(status.quarantined):
+        return _refuse(seen, said, f"version {version} is not in quarantine")
+    text = f"version {version} may be tried again"
+    return persist(replace(status, quarantined=left), normal(Reason.RELEASED, text))
+
+
+def retry(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
+    version = said.spec.version
+    if version is None or seen.version(version) is None:
+        return _refuse(seen, said, f"version {version} does not exist")
+    if any(q.version == version for q in seen.status.quarantined):
+        return _refuse(seen, said, f"version {version} is in quarantine: use action Release")
+    verdicts = (EntryAction.REJECTED, EntryAction.EXPIRED)
+    if not any(e.action in verdicts and e.to == version for e in ledger.known(seen)):
+        return _refuse(seen, said, f"version {version} was neither rejected nor expired here")
+    status = _note(seen, seen.status, now, EntryAction.RETRIED, said, version)
+    return persist(status, normal(Reason.RETRIED, f"version {version} may be tried again"))
+
+
+def force(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
+    return _refuse(seen, said, "action Force is not in this release")
+
+
+_CARRY_OUT = {
+    DecisionAction.APPROVE: approve,
+    DecisionAction.REJECT: reject,
+    DecisionAction.ROLLBACK: rollback,
+    DecisionAction.HOLD: hold,
+    DecisionAction.RELEASE: release,
+    DecisionAction.RETRY: retry,
+    DecisionAction.FORCE: force,
+}

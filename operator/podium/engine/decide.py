@@ -1,0 +1,113 @@
+"""One reconcile, decided: the table of contents of the operator's behaviour.
+
+Read `ALWAYS` from top to bottom, then the chain of the phase that the attempt is in.
+"""
+
+from dataclasses import replace as replaced
+from datetime import datetime
+
+from podium.api.promotion_status import Phase
+from podium.api.reasons import Reason
+from podium.engine import ledger, tags
+from podium.engine.answering import answer_decisions
+from podium.engine.awaiting_approval import awaiting_approval
+from podium.engine.baking import baking
+from podium.engine.claiming import claim
+from podium.engine.decision import Decision, MirrorEntry
+from podium.engine.drifting import end_if_alias_was_taken
+from podium.engine.observation import Observation, Problem
+from podium.engine.promoting import promoting
+from podium.engine.resting import resting
+from podium.engine.restoring import restore
+from podium.engine.rolling_back import rolling_back
+from podium.engine.steps import SOON, Chain, Step, act, blocked, first_decision, wait
+from podium.engine.summary import summarize
+from podium.engine.validating import validating
+from podium.engine.verifying import verifying
+
+
+def decide(seen: Observation, now: datetime) -> Decision:
+    """What to write and what to do next. Pure: the same observation and time, the same answer."""
+    decision = first_decision(ALWAYS, seen, now) or Decision(seen.status)
+    problem = _problem(seen, decision)
+    status = summarize(seen, decision.status, problem, now)
+    return replaced(decision, status=status, problem=problem)
+
+
+def _problem(seen: Observation, decision: Decision) -> Problem | None:
+    """What an action met with stands until the action is not wanted any more."""
+    return seen.action_problem if decision.actions and seen.action_problem else decision.problem
+
+
+def stop_if_deleting(seen: Observation, now: datetime) -> Decision | None:
+    """Deleting a promotion moves no alias, strips no field, restarts no pod."""
+    return Decision(seen.status) if seen.promotion.metadata.deletion_timestamp else None
+
+
+def yield_to_rival(seen: Observation, now: datetime) -> Decision | None:
+    return blocked(seen, seen.rival) if seen.rival else None
+
+
+def wait_while_registry_is_away(seen: Observation, now: datetime) -> Decision | None:
+    """I4: nothing that serves changes."""
+    problem = seen.registry_problem
+    return blocked(seen, problem, seen.poll_interval) if problem else None
+
+
+def wait_for_model(seen: Observation, now: datetime) -> Decision | None:
+    if seen.model is not None:
+        return None
+    text = f"registered model {seen.spec.model} does not exist; register it in MLflow"
+    return wait(seen, Reason.MODEL_NOT_FOUND, text, None)
+
+
+def wait_until_settled(seen: Observation, now: datetime) -> Decision | None:
+    """A write timed out and may still take effect: look, do not build on it."""
+    if not seen.unsettled:
+        return None
+    text = "a request timed out; looking whether it took effect"
+    return wait(seen, Reason.REGISTRY_UNAVAILABLE, text, SOON)
+
+
+def mirror_ledger(seen: Observation, now: datetime) -> Decision | None:
+    """I6: the ledger knows before the world does."""
+    missing = ledger.unmirrored(seen)
+    return act(seen, *(MirrorEntry(entry) for entry in missing)) if missing else None
+
+
+def tell_mlflow(seen: Observation, now: datetime) -> Decision | None:
+    missing = tags.missing(seen)
+    return act(seen, missing) if missing and not seen.action_problem else None
+
+
+_PHASES: dict[Phase, Step] = {
+    Phase.VALIDATING: validating,
+    Phase.AWAITING_APPROVAL: awaiting_approval,
+    Phase.PROMOTING: promoting,
+    Phase.VERIFYING: verifying,
+    Phase.BAKING: baking,
+    Phase.ROLLING_BACK: rolling_back,
+}
+
+
+def go_on_with_attempt(seen: Observation, now: datetime) -> Decision | None:
+    attempt = seen.attempt
+    if attempt is None:
+        return None
+    return end_if_alias_was_taken(seen, now) or _PHASES[attempt.phase](seen, now)
+
+
+ALWAYS: Chain = (
+    stop_if_deleting,
+    yield_to_rival,
+    wait_while_registry_is_away,
+    wait_for_model,
+    restore,
+    claim,
+    wait_until_settled,
+    mirror_ledger,
+    answer_decisions,
+    tell_mlflow,
+    go_on_with_attempt,
+    resting,
+)

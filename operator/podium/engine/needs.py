@@ -1,0 +1,50 @@
+"""What has to be read before a decision, judged by what the cache already shows.
+
+At rest nothing is read: ten thousand promotions that are well cost no request (I8).
+"""
+
+from datetime import datetime
+
+from podium.api.promotion_status import Phase
+from podium.engine import serving, stages, tags
+from podium.engine.candidate import block, select
+from podium.engine.decision import Needs
+from podium.engine.observation import Observation
+
+_WATCHED = frozenset({Phase.PROMOTING, Phase.VERIFYING, Phase.BAKING, Phase.ROLLING_BACK})
+_JUDGED = frozenset({Phase.VALIDATING, Phase.AWAITING_APPROVAL, Phase.PROMOTING})
+
+
+def needs(seen: Observation, now: datetime) -> Needs:
+    attempt = seen.attempt
+    if attempt is not None:
+        judged = attempt.phase in _JUDGED and attempt.move_id is None
+        return Needs(
+            fresh=True,
+            versions=True,
+            pods=attempt.phase in _WATCHED,
+            gates_for=attempt.version if judged else None,
+        )
+    if not well(seen):
+        return Needs(fresh=True, versions=True)
+    return Needs()
+
+
+def well(seen: Observation) -> bool:
+    """Whether the cached view shows nothing to do."""
+    status = seen.status
+    if seen.registry_problem or seen.model is None or seen.decisions or not status.champion:
+        return False
+    if not status.claim or not status.claim.confirmed or seen.action_problem or seen.unsettled:
+        return False
+    if seen.ledger.head_seq != status.ledger_seq or seen.alias != status.champion.version:
+        return False
+    if any(
+        state.problem or not serving.serves_as_is(seen, target, state)
+        for target, state in serving.pairs(seen)
+    ):
+        return False
+    if stages.next_transition(seen, status.champion.version) or tags.missing(seen):
+        return False
+    found = select(seen)
+    return found is None or found.version == status.champion.version or bool(block(seen, found))

@@ -1,0 +1,119 @@
+"""At rest: no attempt runs. Keeps alias, stage and targets at the champion, and begins the
+next attempt when the selector points at something new."""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from podium.api.promotion_status import CandidateStatus, Origin
+from podium.api.reasons import Reason
+from podium.engine import serving, stages
+from podium.engine.attempts import begin, move_id
+from podium.engine.candidate import block, select
+from podium.engine.decision import ApplyTarget, Decision
+from podium.engine.drifting import follow_or_revert
+from podium.engine.observation import Observation
+from podium.engine.steps import SLOWLY, Chain, act, blocked, first_decision, normal, persist, wait
+
+
+def resting(seen: Observation, now: datetime) -> Decision | None:
+    return first_decision(RESTING, seen, now)
+
+
+def return_refused_from_staging(seen: Observation, now: datetime) -> Decision | None:
+    """A refused candidate does not stay in Staging, if Podium brought it there."""
+    attempt = seen.status.attempt
+    if attempt is None or attempt.version == seen.status.champion_version or attempt.move_id:
+        return None
+    transition = stages.back_from_staging(seen, attempt.version, attempt.staged_from)
+    return act(seen, transition) if transition else None
+
+
+def archive_failed(seen: Observation, now: datetime) -> Decision | None:
+    """Also what keeps exactly one version in Production when somebody else changes stages."""
+    champion = seen.status.champion_version
+    if champion is None:
+        return None
+    transition = stages.next_transition(seen, champion)
+    return act(seen, transition) if transition else None
+
+
+def put_targets_right(seen: Observation, now: datetime) -> Decision | None:
+    """A target that carries another move (rollout undo), or in Version mode another version."""
+    champion = seen.status.champion
+    if champion is None or seen.spec.suspend:
+        return None
+    wrong = [
+        target
+        for target, state in serving.pairs(seen)
+        if state.problem is None and not serving.serves_as_is(seen, target, state)
+    ]
+    if not wrong:
+        return None
+    if champion.move_id is None:
+        moved = replace(champion, move_id=move_id(seen, now, f"serve {champion.version}"))
+        return persist(replace(seen.status, champion=moved))
+    return act(
+        seen, *(ApplyTarget(target.name, champion.version, champion.move_id) for target in wrong)
+    )
+
+
+def note_candidate(seen: Observation, now: datetime) -> Decision | None:
+    """Since when a version is the candidate: what minAge counts from."""
+    found = select(seen)
+    noted = seen.status.candidate
+    if found is None:
+        return persist(replace(seen.status, candidate=None)) if noted else None
+    if noted and noted.version == found.version:
+        return None
+    candidate = CandidateStatus(version=found.version, since=seen.candidate_since or now)
+    return persist(replace(seen.status, candidate=candidate))
+
+
+def start_attempt(seen: Observation, now: datetime) -> Decision | None:
+    found = select(seen)
+    if found is None or found.version == seen.status.champion_version:
+        return None
+    if refused := block(seen, found):
+        return wait(seen, refused.reason, refused.message, None)
+    if seen.spec.suspend:
+        return wait(seen, Reason.SUSPENDED, "spec.suspend is true: no step forward", None)
+    if (held := seen.status.hold) and not _names_failed_version(seen, held.version, found.version):
+        text = f"held ({held.reason}): a PromotionDecision Release lets it go on"
+        return wait(seen, Reason.HELD, text, None)
+    attempt = begin(seen, now, found.version, Origin.CANDIDATE)
+    text = f"version {found.version} is tried"
+    status = replace(seen.status, attempt=attempt)
+    if held:
+        status = replace(status, hold=None)
+    return persist(status, normal(Reason.ATTEMPT_STARTED, text))
+
+
+def _names_failed_version(seen: Observation, failed: str | None, candidate: str) -> bool:
+    """A hold over a failed version is lifted by a change of spec.candidate that names it; that
+    the selector changed since was found by `block`."""
+    selector = seen.spec.candidate
+    return selector is not None and selector.version == candidate == failed
+
+
+def say_what_is_missing(seen: Observation, now: datetime) -> Decision | None:
+    if problem := serving.target_problem(seen):
+        return blocked(seen, problem, SLOWLY)
+    if seen.status.champion is None:
+        if seen.spec.candidate:
+            text = "the selector finds no READY version yet"
+            return wait(seen, Reason.NO_CANDIDATE, text, None)
+        text = f"alias {seen.spec.alias} points at no version; set it in MLflow"
+        return wait(seen, Reason.NO_CHAMPION, text, None)
+    return None
+
+
+RESTING: Chain = (
+    follow_or_revert,
+    return_refused_from_staging,
+    archive_failed,
+    put_targets_right,
+    note_candidate,
+    start_attempt,
+    say_what_is_missing,
+)

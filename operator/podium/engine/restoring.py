@@ -1,0 +1,166 @@
+"""Restoring: status is gone or older than the ledger, so the ledger is read back first.
+
+A promotion that was deleted and re-created, or whose status was wiped, or an etcd restored
+from an older snapshot, must not repeat what was rolled back meanwhile.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from podium.api.decision import DecisionAction
+from podium.api.ledger_entry import EntryAction, LedgerEntry
+from podium.api.promotion_status import (
+    AttemptStatus,
+    ChampionStatus,
+    HoldStatus,
+    Origin,
+    Phase,
+    PromotionStatus,
+    QuarantineStatus,
+    RollbackStatus,
+)
+from podium.api.reasons import Reason
+from podium.engine import ledger
+from podium.engine.attempts import QUARANTINE_SHOWN
+from podium.engine.decision import Decision
+from podium.engine.observation import Observation
+from podium.engine.steps import NOW, normal, persist, stall
+from podium.engine.verifying import highest
+
+_CHAMPION = frozenset(
+    {EntryAction.ADOPTED, EntryAction.PROMOTED, EntryAction.ROLLED_BACK, EntryAction.REVERTED}
+)
+_INTENTS = frozenset(
+    {EntryAction.PROMOTE_INTENT, EntryAction.ROLLBACK_INTENT, EntryAction.REVERT_INTENT}
+)
+_ENDS = _CHAMPION | {
+    EntryAction.ABANDONED,
+    EntryAction.REJECTED,
+    EntryAction.EXPIRED,
+    EntryAction.SUPERSEDED,
+}
+
+
+def restore(seen: Observation, now: datetime) -> Decision | None:
+    """Reads status back when the registry's ledger is ahead of it, if it can be trusted."""
+    if not _behind(seen):
+        return None
+    if not seen.ledger.complete:
+        return Decision(seen.status, requeue_after=NOW)  # `needs` asks for it
+    chain = ledger.check(seen.ledger)
+    accepted = any(d.spec.action is DecisionAction.RELEASE for d in seen.decisions)
+    trusted = seen.ledger.head_signer in (seen.ledger.signer, seen.status.signer)
+    trouble = chain.trouble or (None if trusted else "it was signed with a key unknown here")
+    if trouble and not accepted:
+        text = (
+            f"the ledger in MLflow is not trusted: {trouble}. Look at the tags podium.dev/ of "
+            f"model {seen.spec.model}; a PromotionDecision Release accepts it as it is"
+        )
+        return stall(seen, Reason.LEDGER_BROKEN, text)
+    if chain.trouble:  # accepted by a person: go on from the head, believe no entry
+        chain = ledger.Chain((), seen.ledger.head_seq, seen.ledger.head_hash)
+    status = replay(seen, chain, now)
+    text = f"status was behind the ledger: read back to entry {chain.seq}"
+    return persist(status, normal(Reason.RESTORED, text))
+
+
+def _behind(seen: Observation) -> bool:
+    ahead = seen.ledger.head_seq > seen.status.ledger_seq
+    other = (
+        seen.ledger.head_seq == seen.status.ledger_seq
+        and seen.ledger.head_hash != seen.status.ledger_head
+    )
+    return ahead or other
+
+
+def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionStatus:
+    """The status that these entries amount to. Pure bookkeeping: no entry is added."""
+    entries = chain.entries
+    status = PromotionStatus(
+        claim=seen.status.claim,
+        candidate=seen.status.candidate,
+        conditions=seen.status.conditions,
+        history=entries[-seen.spec.history_limit :],
+        ledger_seq=chain.seq,
+        ledger_head=chain.head,
+        signer=seen.ledger.signer,
+    )
+    for entry in entries:
+        status = _after(status, entry)
+    return replace(status, attempt=_unfinished(seen, entries, status, now))
+
+
+def _after(status: PromotionStatus, entry: LedgerEntry) -> PromotionStatus:
+    match entry.action:
+        case action if action in _CHAMPION and entry.to is not None:
+            champion = ChampionStatus(version=entry.to, since=entry.time, move_id=entry.move_id)
+            best = highest(status.highest_promoted, entry.to)
+            counts = action in (EntryAction.PROMOTED, EntryAction.ADOPTED)
+            return replace(
+                status,
+                champion=champion,
+                highest_promoted=best if counts else status.highest_promoted,
+            )
+        case EntryAction.QUARANTINED if entry.to is not None:
+            item = QuarantineStatus(version=entry.to, reason=entry.reason[:256], since=entry.time)
+            return replace(status, quarantined=(*status.quarantined, item)[-QUARANTINE_SHOWN:])
+        case EntryAction.HELD:
+            held = HoldStatus(
+                since=entry.time, reason=entry.reason[:256], version=entry.from_version
+            )
+            return replace(status, hold=held)
+        case EntryAction.RELEASED if entry.to is None:
+            return replace(status, hold=None)
+        case EntryAction.RELEASED:
+            left = tuple(q for q in status.quarantined if q.version != entry.to)
+            return replace(status, quarantined=left)
+        case _:
+            return status
+
+
+def _unfinished(
+    seen: Observation, entries: Iterable[LedgerEntry], status: PromotionStatus, now: datetime
+) -> AttemptStatus | None:
+    """An intent without an outcome is carried on, under its own move id."""
+    intent: LedgerEntry | None = None
+    for entry in entries:
+        if entry.action in _INTENTS:
+            intent = entry
+        elif entry.action in _ENDS:
+            intent = None
+    if intent is None or intent.to is None:
+        return None
+    back = intent.action is not EntryAction.PROMOTE_INTENT
+    drift = intent.action is EntryAction.REVERT_INTENT
+    version = intent.from_version if back else intent.to
+    attempt = AttemptStatus(
+        id=intent.attempt or f"{intent.to}-restored",
+        version=version or intent.to,
+        phase=Phase.ROLLING_BACK if back else Phase.PROMOTING,
+        origin=Origin.DRIFT if drift else Origin.CANDIDATE,
+        started_at=intent.time,
+        phase_started_at=now,
+        deadline=now + seen.spec.rollout.progress_deadline.delta,
+        previous=intent.to if back else intent.from_version,
+        move_id=None if back else intent.move_id,
+        evidence_digest=intent.evidence,
+        candidate_digest=intent.candidate,
+    )
+    if not back:
+        return attempt
+    reason, _, message = intent.reason.partition(": ")
+    return replace(
+        attempt,
+        rollback=RollbackStatus(
+            to=intent.to,
+            move_id=intent.move_id,
+            reason=reason,
+            message=message,
+            quarantine=any(q.version == attempt.version for q in status.quarantined),
+            hold=status.hold is not None,
+            decision=intent.decision,
+            by=intent.by,
+        ),
+    )

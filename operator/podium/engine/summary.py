@@ -1,0 +1,163 @@
+"""The conditions: one summary, written once at the end of each pass (after Flux).
+
+`Ready` is about what is served, so a waiting attempt does not change it. `Stalled` carries
+the reason of whatever is in the way, and is True only when a person must act.
+"""
+
+from dataclasses import replace as replaced
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from podium.api.meta import Condition, ConditionStatus
+from podium.api.promotion import Target
+from podium.api.promotion_status import ChampionStatus, Phase, PromotionStatus, TargetStatus
+from podium.api.reasons import ConditionType, Reason
+from podium.engine import serving
+from podium.engine.observation import Observation, Problem, ProblemKind, TargetState
+from podium.engine.steps import clip
+
+_MOVING = frozenset({Phase.PROMOTING, Phase.VERIFYING, Phase.ROLLING_BACK})
+
+
+def summarize(
+    seen: Observation, status: PromotionStatus, problem: Problem | None, now: datetime
+) -> PromotionStatus:
+    """The status with its conditions, its targets and the generation that it speaks of."""
+    if status.champion and seen.targets:
+        status = replace(status, champion=_with_targets(seen, status.champion))
+    changing = _changing(seen, status)
+    wanted = (
+        _ready(seen, status, problem, changing),
+        _reconciling(changing, status),
+        _stalled(status, problem),
+        _attempt_active(status),
+    )
+    before = {condition.type: condition for condition in seen.status.conditions}
+    generation = seen.promotion.metadata.generation
+    conditions = tuple(
+        _condition(before.get(kind), kind, truth, reason, message, generation, now)
+        for kind, truth, reason, message in wanted
+    )
+    return replace(status, conditions=conditions, observed_generation=generation)
+
+
+Wanted = tuple[ConditionType, bool, Reason, str]
+
+
+def _with_targets(seen: Observation, champion: ChampionStatus) -> ChampionStatus:
+    targets = tuple(
+        TargetStatus(
+            name=state.name,
+            version=state.model_version or (champion.version if state.problem is None else None),
+            ready=state.settled,
+        )
+        for state in seen.targets
+    )
+    return replace(champion, targets=targets)
+
+
+def _changing(seen: Observation, status: PromotionStatus) -> bool:
+    attempt = status.active
+    moving = attempt is not None and bool(attempt.move_id or attempt.rollback)
+    return moving and attempt is not None and attempt.phase in _MOVING
+
+
+def _ready(
+    seen: Observation, status: PromotionStatus, problem: Problem | None, changing: bool
+) -> Wanted:
+    kind = ConditionType.READY
+    if changing:
+        attempt = status.active
+        assert attempt is not None
+        to = attempt.rollback.to if attempt.rollback else attempt.version
+        return kind, False, Reason.ROLLING_OUT, f"changing to version {to}"
+    if status.champion is None:
+        reason = problem.reason if problem else Reason.NO_CHAMPION
+        return kind, False, reason, problem.message if problem else "no version is served yet"
+    version = status.champion.version
+    if seen.model is not None and seen.alias != version:
+        text = f"the alias is at {seen.alias or 'nothing'}, the champion is {version}"
+        return kind, False, Reason.ALIAS_DRIFT, text
+    if trouble := serving.target_problem(seen):
+        return kind, False, trouble.reason, trouble.message
+    if any(not state.settled for state in seen.targets):
+        return kind, False, Reason.TARGET_NOT_READY, serving.describe(seen)
+    wrong = [s.name for t, s in serving.pairs(seen) if not _serves(seen, status, t, s)]
+    if wrong:
+        return kind, False, Reason.TARGET_NOT_READY, f"{wrong[0]} does not carry version {version}"
+    suffix = _warnings(seen)
+    return kind, True, Reason.CHAMPION_SERVED, f"version {version} is served{suffix}"
+
+
+def _serves(seen: Observation, status: PromotionStatus, target: Target, state: TargetState) -> bool:
+    after = replaced(seen, promotion=replace(seen.promotion, status=status))
+    return serving.serves_as_is(after, target, state)
+
+
+def _warnings(seen: Observation) -> str:
+    """Targets whose rollouts are not safe are named, not refused."""
+    unsafe = [
+        f"{state.name}: {why}"
+        for target, state in serving.pairs(seen)
+        for bad, why in (
+            (state.recreate, "strategy Recreate"),
+            (state.desired == 1, "one replica"),
+            (state.paused, "paused"),
+            (state.autoscaled and not serving.by_version(target), "HPA in Alias mode"),
+        )
+        if bad
+    ]
+    return f" ({Reason.UNSAFE_TARGET}: {', '.join(unsafe)})" if unsafe else ""
+
+
+def _reconciling(changing: bool, status: PromotionStatus) -> Wanted:
+    attempt = status.active
+    if changing and attempt:
+        return ConditionType.RECONCILING, True, Reason.ROLLING_OUT, attempt.message
+    return ConditionType.RECONCILING, False, Reason.UP_TO_DATE, ""
+
+
+def _stalled(status: PromotionStatus, problem: Problem | None) -> Wanted:
+    kind = ConditionType.STALLED
+    if problem is not None:
+        return kind, problem.kind is ProblemKind.STALLED, problem.reason, problem.message
+    attempt = status.attempt
+    if attempt and attempt.reason in (Reason.NO_PREVIOUS_CHAMPION, Reason.NO_DESTINATION):
+        return kind, True, Reason(attempt.reason), attempt.message
+    if status.hold:
+        return kind, True, Reason.HELD, f"{status.hold.reason}; a Release lifts the hold"
+    return kind, False, Reason.NOT_STALLED, ""
+
+
+def _attempt_active(status: PromotionStatus) -> Wanted:
+    kind = ConditionType.ATTEMPT_ACTIVE
+    attempt = status.attempt
+    if attempt is None:
+        return kind, False, Reason.NO_ATTEMPT, ""
+    text = f"version {attempt.version} {attempt.phase}"
+    text = f"{text}: {attempt.message}" if attempt.message else text
+    return kind, not attempt.phase.terminal, Reason.NO_ATTEMPT, text
+
+
+def _condition(
+    before: Condition | None,
+    kind: ConditionType,
+    truth: bool,
+    reason: Reason,
+    message: str,
+    generation: int,
+    now: datetime,
+) -> Condition:
+    status = ConditionStatus.TRUE if truth else ConditionStatus.FALSE
+    same = before is not None and before.status is status
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=clip(message),
+        last_transition_time=before.last_transition_time
+        if same and before
+        else now.replace(microsecond=0),
+        observed_generation=generation,
+    )
