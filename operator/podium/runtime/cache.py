@@ -1,0 +1,242 @@
+"""What the watches last said, small enough for 10,000 promotions, with the indexes that hints
+and rivals need.
+
+Objects are kept as compressed JSON of the parts that decisions look at and parsed when asked
+for. May lag behind the API server: whoever acts reads again first.
+"""
+
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar, cast
+
+import msgspec
+
+from podium.api.decision import PromotionDecision
+from podium.api.model_registry import ModelRegistry
+from podium.api.promotion import ModelPromotion, Stage
+from podium.api.promotion_status import Phase
+from podium.api.values import ParseError, read
+from podium.runtime.keys import Name
+
+K = TypeVar("K")
+Raw = Mapping[str, object]
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_ROLLING = frozenset({Phase.PROMOTING, Phase.VERIFYING, Phase.ROLLING_BACK})
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def name_of(raw: Raw) -> Name:
+    metadata = cast(Raw, raw["metadata"])
+    return Name(str(metadata["namespace"]), str(metadata["name"]))
+
+
+def pack(raw: Raw) -> bytes:
+    """The object without what no decision looks at, compressed."""
+    metadata = dict(cast(Raw, raw["metadata"]))
+    metadata.pop("managedFields", None)
+    annotations = dict(cast(Raw, metadata.get("annotations") or {}))
+    annotations.pop(_LAST_APPLIED, None)
+    metadata["annotations"] = annotations
+    return zlib.compress(msgspec.json.encode({**raw, "metadata": metadata}), 1)
+
+
+def unpack(packed: bytes) -> dict[str, object]:
+    return cast(dict[str, object], msgspec.json.decode(zlib.decompress(packed)))
+
+
+@dataclass(frozen=True)
+class CachedPromotion:
+    """One promotion: packed, and what the indexes and metrics need of it."""
+
+    packed: bytes
+    uid: str
+    resource_version: str
+    age: tuple[datetime, str, str]  # older ones come first
+    registry: Name | None = None
+    model: str = ""
+    alias: str = ""
+    stage: Stage = Stage.NONE
+    targets: frozenset[str] = frozenset()  # Deployments, in its own namespace
+    all_versions: bool = False  # its selector needs each version's tags
+    phase: Phase | None = None
+    rolling: bool = False
+    champion: str | None = None
+    problem: ParseError | None = None
+
+    def parse(self) -> ModelPromotion:
+        """Raises ParseError."""
+        return read(ModelPromotion, unpack(self.packed), "ModelPromotion")
+
+
+class Cache:
+    """Everything watched. `put_*` and `remove_*` say whether something changed."""
+
+    def __init__(self) -> None:
+        self.promotions: dict[Name, CachedPromotion] = {}
+        self.registries: dict[Name, Raw] = {}
+        self._decisions: dict[Name, PromotionDecision] = {}
+        self._deployments: dict[Name, bytes] = {}
+        self._by_registry: defaultdict[Name, set[Name]] = defaultdict(set)
+        self._by_model: defaultdict[str, set[Name]] = defaultdict(set)
+        self._by_target: defaultdict[Name, set[Name]] = defaultdict(set)
+        self._decisions_of: defaultdict[Name, set[Name]] = defaultdict(set)
+        self._rolling: set[Name] = set()
+        self.phases: Counter[str] = Counter()
+
+    # Promotions
+
+    def put_promotion(self, raw: Raw) -> bool:
+        """False when this state, or a later one, is known already."""
+        name = name_of(raw)
+        entry = _cached(raw)
+        known = self.promotions.get(name)
+        if known and known.uid == entry.uid and not _newer(entry, known):
+            return False
+        self._forget(name)
+        self.promotions[name] = entry
+        if entry.registry is not None:
+            self._by_registry[entry.registry].add(name)
+            self._by_model[entry.model].add(name)
+        for target in entry.targets:
+            self._by_target[Name(name.namespace, target)].add(name)
+        if entry.rolling:
+            self._rolling.add(name)
+        self.phases[entry.phase or "None"] += 1
+        return True
+
+    def remove_promotion(self, name: Name, uid: str | None = None) -> CachedPromotion | None:
+        """The entry that was there, unless another object has the name by now."""
+        known = self.promotions.get(name)
+        if known is None or (uid is not None and known.uid != uid):
+            return None
+        self._forget(name)
+        del self.promotions[name]
+        return known
+
+    def _forget(self, name: Name) -> None:
+        known = self.promotions.get(name)
+        if known is None:
+            return
+        if known.registry is not None:
+            _discard(self._by_registry, known.registry, name)
+            _discard(self._by_model, known.model, name)
+        for target in known.targets:
+            deployment = Name(name.namespace, target)
+            _discard(self._by_target, deployment, name)
+            if deployment not in self._by_target:
+                self._deployments.pop(deployment, None)
+        self._rolling.discard(name)
+        self.phases[known.phase or "None"] -= 1
+
+    def of_registry(self, registry: Name) -> Iterable[Name]:
+        return tuple(self._by_registry.get(registry, ()))
+
+    def of_model(self, model: str) -> Iterable[Name]:
+        return tuple(self._by_model.get(model, ()))
+
+    def of_target(self, deployment: Name) -> Iterable[Name]:
+        return tuple(self._by_target.get(deployment, ()))
+
+    def rolling_besides(self, name: Name) -> int:
+        """How many other promotions are changing targets."""
+        return len(self._rolling) - (name in self._rolling)
+
+    # Deployments that are some promotion's target
+
+    def put_deployment(self, raw: Raw) -> bool:
+        name = name_of(raw)
+        if name not in self._by_target:
+            return False
+        self._deployments[name] = pack(raw)
+        return True
+
+    def remove_deployment(self, name: Name) -> bool:
+        self._deployments.pop(name, None)
+        return name in self._by_target
+
+    def deployment(self, name: Name) -> Raw | None:
+        packed = self._deployments.get(name)
+        return unpack(packed) if packed else None
+
+    # Decisions without an outcome
+
+    def put_decision(self, raw: Raw) -> Name | None:
+        """The promotion that it speaks to. Raises ParseError."""
+        name = name_of(raw)
+        decision = read(PromotionDecision, raw, f"PromotionDecision {name}")
+        promotion = Name(name.namespace, decision.spec.promotion_ref.name)
+        if decision.status.outcome is not None:
+            self.remove_decision(name)
+            return None
+        self._decisions[name] = decision
+        self._decisions_of[promotion].add(name)
+        return promotion
+
+    def remove_decision(self, name: Name) -> None:
+        known = self._decisions.pop(name, None)
+        if known is not None:
+            promotion = Name(name.namespace, known.spec.promotion_ref.name)
+            _discard(self._decisions_of, promotion, name)
+
+    def decisions(self, promotion: Name) -> tuple[PromotionDecision, ...]:
+        """Oldest first."""
+        found = [self._decisions[n] for n in self._decisions_of.get(promotion, ())]
+        found.sort(key=lambda d: (d.metadata.creation_timestamp or _LONG_AGO, d.metadata.name))
+        return tuple(found)
+
+    def decision_names(self) -> set[Name]:
+        return set(self._decisions)
+
+    # Registries
+
+    def registry(self, name: Name) -> ModelRegistry | None:
+        """Raises ParseError."""
+        raw = self.registries.get(name)
+        return read(ModelRegistry, raw, f"ModelRegistry {name}") if raw is not None else None
+
+
+def _cached(raw: Raw) -> CachedPromotion:
+    metadata = cast(Raw, raw["metadata"])
+    name = name_of(raw)
+    packed = pack(raw)
+    uid, version = str(metadata.get("uid", "")), str(metadata.get("resourceVersion", ""))
+    try:
+        promotion = read(ModelPromotion, raw, f"ModelPromotion {name}")
+    except ParseError as problem:
+        age = (_LONG_AGO, *name)
+        return CachedPromotion(packed, uid, version, age, problem=problem)
+    spec, active = promotion.spec, promotion.status.active
+    attempt = promotion.status.attempt
+    return CachedPromotion(
+        packed,
+        uid,
+        version,
+        age=(promotion.metadata.creation_timestamp or _LONG_AGO, *name),
+        registry=Name(name.namespace, spec.registry_ref.name),
+        model=spec.model,
+        alias=spec.alias,
+        stage=spec.stage,
+        targets=frozenset(target.deployment.name for target in spec.targets),
+        all_versions=spec.candidate is not None and spec.candidate.latest is not None,
+        phase=attempt.phase if attempt else None,
+        rolling=bool(active and active.phase in _ROLLING and spec.targets),
+        champion=promotion.status.champion_version,
+    )
+
+
+def _newer(new: CachedPromotion, known: CachedPromotion) -> bool:
+    a, b = new.resource_version, known.resource_version
+    if a.isdigit() and b.isdigit():
+        return int(a) > int(b)
+    return a != b
+
+
+def _discard(index: defaultdict[K, set[Name]], key: K, name: Name) -> None:
+    names = index.get(key)
+    if names is not None:
+        names.discard(name)
+        if not names:
+            del index[key]

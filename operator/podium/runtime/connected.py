@@ -1,0 +1,207 @@
+"""One MLflow server in use: its client, what is known of its models, and the poll that keeps
+that true.
+
+A model's snapshot is either from the poll or from a fresh read, whichever began later. After a
+write of ours an older snapshot no longer counts.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from podium.api.model_registry import ModelRegistry
+from podium.engine.ledger import PREFIX
+from podium.engine.observation import Problem
+from podium.registry.client import RegistryClient
+from podium.registry.errors import ModelNotFound, RegistryError
+from podium.registry.model import Capabilities, RegisteredModel, Version
+from podium.runtime import problems
+from podium.runtime.queue import jittered
+
+REQUEST_SECONDS = 5.0
+FAILURES_BEFORE_PROBLEM = 2
+POLL_MOST_SECONDS = 120.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model as it was at `read_at` (monotonic); None: it did not exist. `complete`: all
+    versions are here, as of that moment."""
+
+    read_at: float
+    model: RegisteredModel | None
+    versions: Mapping[str, Version]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model that promotions use. `all_versions`: their selectors look at each version."""
+
+    model: str
+    all_versions: bool
+
+
+class Connected:
+    """A ModelRegistry whose client is up. `changed` is told of models to look at again (None:
+    of all of them, the server's health changed)."""
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        client: RegistryClient,
+        wanted: Callable[[], Iterable[Wanted]],
+        changed: Callable[[str | None], None],
+        rng: random.Random,
+    ) -> None:
+        self.registry = registry
+        self.client = client
+        self.problem: Problem | None = None
+        self.capabilities: Capabilities | None = None
+        self.polled_at: float | None = None  # monotonic: when the last good poll began
+        self._wanted = wanted
+        self._changed = changed
+        self._rng = rng
+        self._snapshots: dict[str, Snapshot] = {}
+        self._written: dict[str, float] = {}
+        self._failures = 0
+        self._hint = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._poll_for_ever())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.client.close()
+
+    def snapshot(self, model: str) -> Snapshot | None:
+        """The last known state; None when there is none that may be believed."""
+        known = self._snapshots.get(model)
+        if known is None or known.read_at < self._written.get(model, 0.0):
+            return None
+        return known
+
+    def wrote(self, model: str) -> None:
+        """A write to the model has ended: what was read before it is old."""
+        self._written[model] = time.monotonic()
+
+    def poll_soon(self) -> None:
+        self._hint.set()
+
+    async def read(self, model: str) -> Snapshot:
+        """The model and all its versions, read now. Raises RegistryError."""
+        began = time.monotonic()
+        try:
+            found: RegisteredModel | None = await self.client.get_model(model)
+            versions = await self.client.search_versions(model)
+        except ModelNotFound:
+            found, versions = None, []
+        fresh = Snapshot(began, found, {v.version: v for v in versions}, complete=True)
+        self._keep(model, fresh)
+        return fresh
+
+    def _keep(self, model: str, fresh: Snapshot) -> bool:
+        known = self._snapshots.get(model)
+        if known is not None and known.read_at > fresh.read_at:
+            return False
+        self._snapshots[model] = fresh
+        return known is None or _content(known) != _content(fresh)
+
+    async def _poll_for_ever(self) -> None:
+        interval = self.registry.spec.poll_interval.seconds
+        while True:
+            longest = interval * 2.0 ** min(self._failures, 8)
+            pause = min(longest, max(POLL_MOST_SECONDS, interval))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hint.wait(), jittered(pause, self._rng))
+            self._hint.clear()
+            try:
+                await self._poll()
+            except RegistryError as error:
+                self.failed(error)
+            except Exception:
+                _log.exception("poll failed; it is tried again")
+                self._failures += 1
+            else:
+                self.worked()
+
+    def failed(self, error: RegistryError) -> None:
+        """The server did not serve a poll or a probe."""
+        self._failures += 1
+        if self._failures < FAILURES_BEFORE_PROBLEM and self.polled_at is not None:
+            return
+        problem = problems.of_registry(error)
+        known, self.problem = self.problem, problem
+        if known is None or known.reason is not problem.reason:
+            _log.warning("registry is unwell: %s", error)
+            self._changed(None)
+
+    def worked(self) -> None:
+        self._failures = 0
+        if self.problem is not None:
+            self.problem = None
+            _log.info("registry is well again")
+            self._changed(None)
+
+    async def _poll(self) -> None:
+        wanted = {w.model: w for w in self._wanted()}
+        for model in self._snapshots.keys() - wanted.keys():
+            del self._snapshots[model]
+        began = time.monotonic()
+        if self.capabilities is None:
+            self.capabilities = await self.client.capabilities()
+        found = await self.client.search_models(list(wanted)) if wanted else {}
+        for name, want in wanted.items():
+            if await self._polled(name, want, found.get(name), began):
+                self._changed(name)
+        self.polled_at = began
+
+    async def _polled(
+        self, name: str, want: Wanted, found: RegisteredModel | None, began: float
+    ) -> bool:
+        known = self._snapshots.get(name)
+        same = (
+            known is not None
+            and known.complete
+            and not want.all_versions
+            and _model_content(known.model) == _model_content(found)
+        )
+        versions: Mapping[str, Version] = known.versions if known is not None and same else {}
+        if not same and found is not None:
+            began = time.monotonic()
+            versions = {v.version: v for v in await self.client.search_versions(name)}
+        return self._keep(name, Snapshot(began, found, versions, complete=True))
+
+
+def _model_content(model: RegisteredModel | None) -> object:
+    """What a change of must wake a promotion. Podium's own tags are left out, or its writes
+    would wake it."""
+    if model is None:
+        return None
+    return (
+        dict(model.aliases),
+        _others(model.tags),
+        tuple(_version_content(version) for version in model.latest_versions),
+    )
+
+
+def _version_content(version: Version) -> object:
+    return (version.version, version.stage, version.status, version.source, _others(version.tags))
+
+
+def _others(tags: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in tags.items() if not k.startswith(PREFIX)}
+
+
+def _content(snapshot: Snapshot) -> object:
+    versions = {v: _version_content(known) for v, known in snapshot.versions.items()}
+    return _model_content(snapshot.model), versions

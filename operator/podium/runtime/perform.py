@@ -1,0 +1,232 @@
+"""Performs what was decided: one function per kind of action.
+
+Before each side effect the promotion is read again (`Guard`), then what the action expects, and
+the Lease must outlast the request. An expectation that does not hold ends the pass, not the
+attempt: the next pass sees the world as it is.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+from podium.api.ledger_entry import LedgerEntry
+from podium.api.promotion import Stage, Target
+from podium.api.values import write
+from podium.cluster import KubernetesClient
+from podium.cluster.errors import FieldConflict, NotFound
+from podium.cluster.resources import PodiumKind
+from podium.engine import ledger as ledgers
+from podium.engine.decision import (
+    Action,
+    AnswerDecision,
+    ApplyTarget,
+    MirrorEntry,
+    SetAlias,
+    TagVersion,
+    TransitionStage,
+    WriteClaim,
+)
+from podium.engine.observation import Observation, Problem
+from podium.registry.errors import StagesUnsupported, VersionNotFound
+from podium.runtime.connected import REQUEST_SECONDS, Connected
+from podium.targets import deployment as deployments
+
+MAX_TAG_KEY = 250
+Guard = Callable[[], Awaitable[None]]
+Raw = Mapping[str, object]
+
+
+class PassEndedError(Exception):
+    """The world is not as the pass saw it: nothing was done, the next pass looks again."""
+
+
+class ActionRefusedError(Exception):
+    """The action met with something that a person, or time, must change."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class Performer:
+    """The actions of one pass. Raises PassEndedError, ActionRefusedError, RegistryError and
+    ClusterError."""
+
+    kube: KubernetesClient
+    fence: Callable[[float], None]
+    guard: Guard
+    seen: Observation
+    connected: Connected | None
+
+    async def perform(self, action: Action) -> None:
+        match action:
+            case SetAlias():
+                await self._set_alias(action)
+            case ApplyTarget():
+                await self._apply_target(action)
+            case TransitionStage():
+                await self._transition_stage(action)
+            case MirrorEntry(entry):
+                await self._mirror(entry)
+            case TagVersion():
+                for key, value in action.tags:
+                    await self._tag_version(action.version, key, value)
+            case WriteClaim():
+                await self._write_claim(action)
+            case AnswerDecision():
+                await self._answer(action)
+
+    @property
+    def _mlflow(self) -> Connected:
+        if self.connected is None:
+            raise PassEndedError("the registry is not connected any more")
+        return self.connected
+
+    @property
+    def _model(self) -> str:
+        return self.seen.spec.model
+
+    async def _fenced(self, write_it: Callable[[], Awaitable[object]]) -> None:
+        """One write to MLflow. What was read before it is old, also when it fails."""
+        self.fence(REQUEST_SECONDS)
+        try:
+            await write_it()
+        finally:
+            self._mlflow.wrote(self._model)
+
+    async def _set_alias(self, action: SetAlias) -> None:
+        client, alias = self._mlflow.client, self.seen.spec.alias
+        await self.guard()
+        current = (await client.get_model(self._model)).aliases.get(alias)
+        if current == action.to:
+            return
+        if current != action.expect:
+            raise PassEndedError(
+                f"alias {alias} is at {current or 'no version'}, not at {action.expect}"
+            )
+        version = await client.get_version(self._model, action.to)
+        if version.status != "READY":
+            raise PassEndedError(f"version {action.to} is {version.status}, not READY")
+        await self._fenced(lambda: client.set_alias(self._model, alias, action.to))
+
+    async def _transition_stage(self, action: TransitionStage) -> None:
+        client = self._mlflow.client
+        await self.guard()
+        version = await client.get_version(self._model, action.version)
+        if version.stage != action.to.value:
+            try:
+                await self._fenced(
+                    lambda: client.transition_stage(self._model, action.version, action.to.value)
+                )
+            except StagesUnsupported:
+                # The client has learned it: the next observation says stages_supported False.
+                self._mlflow.capabilities = await client.capabilities()
+                return
+        elif _stage_tag(self.seen.spec.alias, action.to) in version.tags:
+            return
+        if action.to is not Stage.NONE:
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            key = _stage_tag(self.seen.spec.alias, action.to)
+            await self._tag_version(action.version, key, now)
+
+    async def _tag_version(self, version: str, key: str, value: str) -> None:
+        client = self._mlflow.client
+        await self.guard()
+        await self._fenced(
+            lambda: client.set_version_tag(self._model, version, key[:MAX_TAG_KEY], value)
+        )
+
+    async def _mirror(self, entry: LedgerEntry) -> None:
+        """The entry first: a head without its entry would look like a lost tail."""
+        client, model = self._mlflow.client, self._model
+        key = ledgers.entry_tag_key(entry.alias, entry.seq)
+        text = ledgers.encode_entry(entry)
+        await self.guard()
+        tags = (await client.get_model(model)).tags
+        head = ledgers.parse_ledger(entry.alias, tags, None)
+        if head.head_seq >= entry.seq:
+            return
+        try:
+            if entry.to is None:
+                await self._fenced(lambda: client.set_model_tag(model, key, text))
+            else:
+                version = entry.to
+                await self._fenced(lambda: client.set_version_tag(model, version, key, text))
+        except VersionNotFound:
+            await self._fenced(lambda: client.set_model_tag(model, key, text))
+        await self.guard()
+        head_text = ledgers.encode_head(entry, self.seen.ledger.signer)
+        head_key = ledgers.head_tag_key(entry.alias)
+        await self._fenced(lambda: client.set_model_tag(model, head_key, head_text))
+
+    async def _write_claim(self, action: WriteClaim) -> None:
+        client, key = self._mlflow.client, ledgers.owner_tag_key(self.seen.spec.alias)
+        await self.guard()
+        current = (await client.get_model(self._model)).tags.get(key)
+        if current == action.value:
+            return
+        if self.seen.model is None or current != self.seen.model.tags.get(key):
+            raise PassEndedError("the claim on the alias changed meanwhile")
+        await self._fenced(lambda: client.set_model_tag(self._model, key, action.value))
+
+    async def _apply_target(self, action: ApplyTarget) -> None:
+        promotion = self.seen.promotion
+        target = _target(self.seen, action.target)
+        namespace, name = promotion.metadata.namespace, target.deployment.name
+        await self.guard()
+        raw = await self.kube.get_deployment(namespace, name)
+        if raw is None:
+            raise NotFound(
+                f"Deployment {namespace}/{name} does not exist; create it", resource="deployments"
+            )
+        body = deployments.apply_body(
+            target,
+            raw,
+            model=promotion.spec.model,
+            version=action.version,
+            move_id=action.move_id,
+        )
+        if isinstance(body, Problem):
+            raise ActionRefusedError(body)
+        manager = deployments.field_manager(promotion.metadata.name)
+        try:
+            await self.kube.apply_deployment(namespace, name, body, field_manager=manager)
+        except FieldConflict as conflict:
+            problem = deployments.conflict_policy(target, conflict.conflicts)
+            if problem is not None:
+                raise ActionRefusedError(problem) from conflict
+            await self.guard()
+            await self.kube.apply_deployment(
+                namespace, name, body, field_manager=manager, force=True
+            )
+
+    async def _answer(self, action: AnswerDecision) -> None:
+        namespace = self.seen.promotion.metadata.namespace
+        await self.guard()
+        raw = await self.kube.get_decision(namespace, action.name)
+        metadata = cast(Raw, raw["metadata"]) if raw is not None else {}
+        if raw is None or metadata.get("uid") != action.uid:
+            return
+        if cast(Raw, raw.get("status") or {}).get("outcome"):
+            return
+        await self.kube.write_status(
+            PodiumKind.DECISIONS,
+            namespace,
+            action.name,
+            uid=action.uid,
+            resource_version=str(metadata["resourceVersion"]),
+            status=write({"outcome": action.outcome.value, "message": action.message}),
+        )
+
+
+def _target(seen: Observation, name: str) -> Target:
+    for target in seen.spec.targets:
+        if target.name == name:
+            return target
+    raise PassEndedError(f"spec.targets has no {name} any more")
+
+
+def _stage_tag(alias: str, stage: Stage) -> str:
+    return f"podium.dev/{alias}/{stage.value.lower()}-at"[:MAX_TAG_KEY]
