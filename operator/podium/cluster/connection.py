@@ -90,7 +90,7 @@ class _Trip:
         self.sent = False
 
 
-class _NotSent(Exception):
+class _NotSentError(Exception):
     """The request was stopped with the connection in hand, before its first byte."""
 
 
@@ -168,7 +168,7 @@ class ApiConnection:
             async with asyncio.timeout(max(0.0, until - monotonic())):
                 authorization = await self._access.authorization(again=again)
                 return await self._send(request, authorization, trip)
-        except (TimeoutError, aiohttp.ClientError, OSError, AccessError, _NotSent) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, AccessError, _NotSentError) as error:
             raise self._no_answer(request, trip, error) from error
 
     async def _send(self, request: Request, authorization: str | None, trip: _Trip) -> Answer:
@@ -226,7 +226,7 @@ async def _about_to_send(
     trip: _Trip = context.trace_request_ctx
     if monotonic() >= trip.deadline:
         # The process slept (SIGSTOP, a stalled loop) since the fence was asked.
-        raise _NotSent("the deadline passed before the request could be sent")
+        raise _NotSentError("the deadline passed before the request could be sent")
     if trip.sent and trip.writes:
         # aiohttp repeats a PUT when a kept connection turns out to be closed.
         raise aiohttp.ServerDisconnectedError("connection lost")

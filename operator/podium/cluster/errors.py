@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - the names say what happened, as in the API: Conflict, NotFound
 """What can go wrong between Podium and the API server, in words for people.
 
 Every error says what happened, to which object, and what to do next. `problem()` says how a

@@ -126,9 +126,7 @@ def event_body(note: Note, name: str, instance: str, now: datetime) -> Raw:
 
 
 def log_lost(note: Note, error: ClusterError) -> None:
-    _log.warning(
-        "Event %s of %s/%s is lost: %s", note.reason, note.namespace, note.name, error
-    )
+    _log.warning("Event %s of %s/%s is lost: %s", note.reason, note.namespace, note.name, error)
 
 
 def micro_time(when: datetime) -> str:
