@@ -34,6 +34,11 @@ class Kubectl:
             raise KubectlError(f"kubectl {' '.join(args)} should be refused: {done.stdout.strip()}")
         return done.stderr
 
+    def answer(self, *args: str, timeout: float = 60) -> str:
+        """Output of a question that kubectl answers with its exit code too."""
+        done = self._run(args, None, timeout)
+        return done.stdout or done.stderr
+
     def get(self, kind: str, name: str) -> Any:
         """An object as JSON gives it."""
         return json.loads(self("get", kind, name, "-o", "json"))
