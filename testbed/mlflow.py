@@ -130,7 +130,7 @@ class MlflowServer:
     def start(self) -> None:
         """Start (again) on the same port with the same content, and wait until it answers."""
         folder = self._root()
-        command = [self._python, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+        command = [str(self._python), "-m", "mlflow", "server", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", "1", *self._arguments]
         if self._admin:
             command += ["--app-name", "basic-auth"]
@@ -206,7 +206,7 @@ class MlflowServer:
         if self._process is not None and self._process.poll() is not None:
             raise TestbedError(f"MLflow ended while it started. {self._log_tail()}")
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:  # noqa: S310
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
