@@ -34,8 +34,9 @@ def _write_kubelet_client_certificate(folder: Path) -> None:
     key, request, crt = (folder / f"kubelet-client.{ext}" for ext in ("key", "csr", "crt"))
     run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650",
          "-subj", "/CN=testbed-ca", "-keyout", ca_key, "-out", ca])  # fmt: skip
+    subject = "/O=system:masters/CN=kube-apiserver"
     run(["openssl", "req", "-newkey", "rsa:2048", "-nodes",
-         "-subj", "/O=system:masters/CN=kube-apiserver", "-keyout", key, "-out", request])  # fmt: skip
+         "-subj", subject, "-keyout", key, "-out", request])  # fmt: skip
     run(["openssl", "x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key,
          "-CAcreateserial", "-days", "3650", "-out", crt])  # fmt: skip
 
@@ -161,7 +162,7 @@ def scheduler(where: ClusterDir, plan: Plan, binaries: Mapping[str, Path]) -> Co
 
 def answers(url: str, token: str = "", ca: Path | None = None) -> bool:
     """Does this address of our own answer 200 within two seconds?"""
-    request = urllib.request.Request(url)  # noqa: S310: our own http(s) addresses only
+    request = urllib.request.Request(url)  # noqa: S310 (only our own addresses)
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:

@@ -80,10 +80,12 @@ initContainerStatuses:
 containerStatuses:
 {{ range $index, $item := .spec.containers }}
 {{ $old := dict }}
-{{ if $root.status.containerStatuses }}{{ $old = index $root.status.containerStatuses $index }}{{ end }}
+{{ $seen := $root.status.containerStatuses }}
+{{ if $seen }}{{ $old = index $seen $index }}{{ end }}
 {{ $count := int (or $old.restartCount 0) }}
 {{ $since := $now }}
-{{ if $old.state }}{{ if $old.state.running }}{{ $since = $old.state.running.startedAt }}{{ end }}{{ end }}
+{{ $was := or $old.state dict }}
+{{ if $was.running }}{{ $since = $was.running.startedAt }}{{ end }}
 - image: {{ $item.image | Quote }}
   imageID: ""
   name: {{ $item.name | Quote }}
