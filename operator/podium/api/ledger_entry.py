@@ -45,7 +45,7 @@ class LedgerEntry(Resource, frozen=True, kw_only=True):
     attempt: str | None = None
     move_id: str | None = msgspec.field(default=None, name="moveID")
     reason: str = ""
-    decision: str | None = None  # name of the PromotionDecision
+    decision: str | None = None  # <name>/<uid> of the PromotionDecision
     by: str | None = None  # its spec.decidedBy
     verified: bool = False  # whether admission vouches for `by`
     evidence: str | None = None  # digest of the frozen evidence

@@ -37,11 +37,15 @@ def answer_decisions(seen: Observation, now: datetime) -> Decision | None:
 
 
 def _carried_out(seen: Observation, said: PromotionDecision) -> str | None:
-    created = said.metadata.creation_timestamp
     for entry in reversed(seen.status.history):
-        if entry.decision == said.metadata.name and (created is None or entry.time >= created):
+        if entry.decision == _reference(said):
             return f"ledger entry {entry.seq}: {entry.action}"
     return None
+
+
+def _reference(said: PromotionDecision) -> str:
+    """Name and uid: a decision deleted and created again under its name is another one."""
+    return f"{said.metadata.name}/{said.metadata.uid}"
 
 
 def _answer(
@@ -76,7 +80,7 @@ def _note(
         to=version,
         attempt=attempt.id if attempt else None,
         reason=said.spec.reason or "",
-        decision=said.metadata.name,
+        decision=_reference(said),
         by=said.spec.decided_by,
         evidence=said.spec.evidence_digest,
     )
@@ -127,7 +131,7 @@ def reject(seen: Observation, now: datetime, said: PromotionDecision) -> Decisio
         Phase.REJECTED,
         Reason.REJECTED_BY_DECISION,
         said.spec.reason or f"rejected by {said.spec.decided_by or BY_NOBODY}",
-        decision=said.metadata.name,
+        decision=_reference(said),
         by=said.spec.decided_by,
     )
 
@@ -156,7 +160,7 @@ def rollback(seen: Observation, now: datetime, said: PromotionDecision) -> Decis
         message=said.spec.reason or f"decided by {said.spec.decided_by or BY_NOBODY}",
         hold=True,
         to=to,
-        decision=said.metadata.name,
+        decision=_reference(said),
         by=said.spec.decided_by,
     )
 

@@ -29,7 +29,7 @@ def return_refused_from_staging(seen: Observation, now: datetime) -> Decision | 
     return act(seen, transition) if transition else None
 
 
-def archive_failed(seen: Observation, now: datetime) -> Decision | None:
+def keep_stages(seen: Observation, now: datetime) -> Decision | None:
     """Also what keeps exactly one version in Production when somebody else changes stages."""
     champion = seen.status.champion_version
     if champion is None:
@@ -111,7 +111,7 @@ def say_what_is_missing(seen: Observation, now: datetime) -> Decision | None:
 RESTING: Chain = (
     follow_or_revert,
     return_refused_from_staging,
-    archive_failed,
+    keep_stages,
     put_targets_right,
     note_candidate,
     start_attempt,

@@ -141,7 +141,12 @@ def _good(seen: Observation, attempt: AttemptStatus, name: str) -> bool:
 
 def settle_stages(seen: Observation, now: datetime) -> Decision | None:
     attempt = running(seen)
-    transition = stages.next_transition(seen, going(attempt).to, demoted=attempt.version)
+    if attempt.origin is Origin.DRIFT:
+        transition = stages.next_transition(seen, going(attempt).to)
+    else:
+        transition = stages.next_transition(
+            seen, going(attempt).to, demoted=attempt.version
+        ) or stages.archive_failed(seen, attempt.version)
     return act(seen, transition) if transition else None
 
 

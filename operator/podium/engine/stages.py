@@ -55,3 +55,15 @@ def back_from_staging(
     if staged_from is None or version is None or version.stage is not Stage.STAGING:
         return None
     return TransitionStage(candidate, Stage(staged_from))
+
+
+def archive_failed(seen: Observation, failed: str) -> TransitionStage | None:
+    """A version that was rolled back before it reached Production does not stay in Staging."""
+    version = seen.version(failed)
+    if seen.spec.stage is not Stage.PRODUCTION or seen.staging_taken or version is None:
+        return None
+    if seen.model is None or not seen.model.stages_supported:
+        return None
+    if version.stage is not Stage.STAGING:
+        return None
+    return TransitionStage(failed, Stage.ARCHIVED)

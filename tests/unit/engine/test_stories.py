@@ -1,0 +1,308 @@
+"""The main stories, told through the pure core."""
+
+from datetime import timedelta
+
+import pytest
+
+from podium.api.decision import DecisionAction, DecisionOutcome
+from podium.api.promotion_status import PromotionStatus, Verdict
+from podium.api.reasons import Reason
+from podium.engine.observation import Problem, ProblemKind
+from tests.unit.engine.world import World
+
+GATE = {"name": "accuracy", "metric": {"key": "accuracy", "bound": {"min": "0.9"}}}
+TARGET = {"name": "api", "deployment": {"name": "api", "container": "server"}}
+PINNED = {**TARGET, "modelSource": {"type": "Version", "envVar": "MODEL_URI"}}
+
+
+def world(**spec: object) -> World:
+    base: dict[str, object] = {
+        "model": "iris",
+        "candidate": {"latest": {}},
+        "gates": [GATE],
+        "targets": [TARGET],
+    }
+    return World({**base, **spec})
+
+
+def grown(**spec: object) -> World:
+    """1 and then 2 were promoted."""
+    w = world(**spec)
+    w.register("1")
+    w.run()
+    w.register("2")
+    return w.run()
+
+
+@pytest.fixture(params=[TARGET, PINNED], ids=["alias", "version"])
+def target(request: pytest.FixtureRequest) -> dict[str, object]:
+    found: dict[str, object] = request.param
+    return found
+
+
+def test_the_first_champion(target: dict[str, object]) -> None:
+    w = world(targets=[target])
+    w.register("1")
+    w.run()
+    assert (w.alias, w.phase, w.stages(), w.served()) == (
+        "1",
+        "Promoted",
+        {"1": "Production"},
+        {"1"},
+    )
+    assert w.condition("Ready") == ("True", "ChampionServed")
+
+
+def test_the_second_champion_archives_the_first(target: dict[str, object]) -> None:
+    w = grown(targets=[target])
+    assert w.alias == "2"
+    assert w.stages() == {"1": "Archived", "2": "Production"}
+    assert w.served() == {"2"}
+
+
+def test_at_rest_nothing_is_written() -> None:
+    w = grown()
+    before = (w.writes, len(w.log))
+    w.now += timedelta(hours=1)
+    w.run()
+    assert (w.writes, len(w.log)) == before
+
+
+def test_a_version_that_fails_its_gate_is_refused_once() -> None:
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    assert (w.alias, w.phase, w.served()) == ("2", "Rejected", {"2"})
+    assert w.versions["3"].tags["podium.dev/champion/validation"] == "failed: accuracy"
+    writes = w.writes
+    w.now += timedelta(hours=1)
+    w.run()
+    assert w.writes == writes
+    assert w.condition("Ready") == ("True", "ChampionServed")
+
+
+def test_a_version_that_never_becomes_ready_is_rolled_back(target: dict[str, object]) -> None:
+    w = grown(targets=[target])
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    assert (w.alias, w.phase) == ("2", "RolledBack")
+    assert w.stages() == {"1": "Archived", "2": "Production", "3": "Archived"}
+    assert w.served() == {"2"}
+    assert [q.version for q in w.status.quarantined] == ["3"]
+    assert w.condition("Ready") == ("True", "ChampionServed")
+
+
+def test_a_rollback_by_decision_goes_to_the_last_archived_production_version() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    name = w.say(DecisionAction.ROLLBACK, reason="it answers nonsense")
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.APPLIED
+    assert (w.alias, w.served()) == ("1", {"1"})
+    assert w.stages()["1"] == "Production"
+    assert w.stages()["2"] == "Archived"
+    assert w.status.hold is not None
+    w.register("4")
+    w.run()
+    assert w.alias == "1", "held"
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert w.alias == "4"
+
+
+def test_a_first_champion_that_fails_stays_and_says_so() -> None:
+    w = world()
+    w.broken.add("1")
+    w.register("1")
+    w.run(400)
+    assert w.alias == "1"
+    assert w.condition("Stalled") == ("True", "NoPreviousChampion")
+    w.register("2")
+    w.run(400)
+    assert w.alias == "2"
+    assert w.condition("Ready") == ("True", "ChampionServed")
+
+
+def test_taking_over_a_served_alias_restarts_nothing() -> None:
+    w = world()
+    w.aliases["champion"] = "1"
+    w.register("1")
+    w.run()
+    assert w.status.champion_version == "1"
+    assert w.deployments["api"].move_id is None
+    assert w.stages() == {"1": "Production"}
+
+
+def test_drift_is_reverted_and_what_restarted_meanwhile_is_restarted() -> None:
+    w = grown()
+    move = w.deployments["api"].move_id
+    w.deployments["api"].pods[0].started_at -= timedelta(minutes=1)
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.run()
+    assert w.alias == "2"
+    assert w.deployments["api"].move_id == move, "no container started meanwhile"
+    w.aliases["champion"] = "1"
+    w.now += timedelta(minutes=10)
+    w.deployments["api"].pods[0].started_at = w.now
+    w.deployments["api"].pods[0].loaded = "1"
+    w.run()
+    assert (w.alias, w.served()) == ("2", {"2"})
+    assert w.deployments["api"].move_id != move
+
+
+def test_adopt_moving_the_alias_is_all_a_user_does() -> None:
+    w = world(candidate=None)
+    del w.spec["candidate"]
+    w.aliases["champion"] = "1"
+    w.register("1")
+    w.register("2")
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    w.aliases["champion"] = "2"
+    w.run()
+    assert (w.status.champion_version, w.served()) == ("2", {"2"})
+    assert w.stages() == {"1": "Archived", "2": "Production"}
+    w.aliases["champion"] = "3"
+    w.run()
+    assert (w.alias, w.status.champion_version, w.served()) == ("2", "2", {"2"})
+
+
+@pytest.mark.parametrize("policy", ["Hold", "Alert"])
+def test_drift_may_be_left_alone(policy: str) -> None:
+    w = grown(aliasDriftPolicy=policy)
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.run()
+    assert w.alias == "1"
+    assert w.condition("Stalled") == ("True", "AliasDrift")
+    assert w.condition("Ready")[0] == "False"
+    assert (w.status.hold is not None) == (policy == "Hold")
+
+
+def test_approval_needs_the_quorum_and_the_same_evidence() -> None:
+    w = world(approval={"required": 2})
+    w.register("1")
+    for _ in range(30):
+        w.step()
+        w.now += timedelta(seconds=1)
+    attempt = w.status.active
+    assert attempt is not None
+    assert attempt.phase == "AwaitingApproval"
+    right = {"attempt_id": attempt.id, "evidence_digest": attempt.evidence_digest or ""}
+    wrong = w.say(DecisionAction.APPROVE, **{**right, "evidence_digest": "sha256:0"})
+    first = w.say(DecisionAction.APPROVE, **right)
+    again = w.say(DecisionAction.APPROVE, **right)
+    for _ in range(20):
+        w.step()
+    assert w.answers[wrong][0] is DecisionOutcome.REFUSED
+    assert w.answers[first][0] is DecisionOutcome.APPLIED
+    assert w.answers[again][0] is DecisionOutcome.REFUSED
+    assert w.alias is None
+    w.say(DecisionAction.APPROVE, **right, by="bob")
+    w.run()
+    assert w.alias == "1"
+
+
+def test_an_approval_that_nobody_gives_expires() -> None:
+    w = world(approval={"required": 1, "expireAfter": "30s"})
+    w.register("1")
+    w.run(200)
+    assert w.phase == "Expired"
+    assert w.alias is None
+    w.say(DecisionAction.RETRY, version="1")
+    for _ in range(20):
+        w.step()
+    assert w.phase == "AwaitingApproval"
+
+
+@pytest.mark.parametrize("wipe_at", range(40))
+def test_wiping_status_at_any_pass_loses_nothing(wipe_at: int) -> None:
+    w = world()
+    w.register("1")
+    w.run()
+    w.broken.add("3")
+    w.register("2")
+    passes = 0
+
+    def wipe(w: World) -> None:
+        nonlocal passes
+        passes += 1
+        if passes == wipe_at:
+            w.status = PromotionStatus()
+            w.uid = "uid-2"
+
+    w.on_pass = wipe
+    w.run(200)
+    assert (w.alias, w.served(), w.status.champion_version) == ("2", {"2"}, "2")
+    w.register("3")
+    w.run(400)
+    assert (w.alias, w.served()) == ("2", {"2"})
+    assert [q.version for q in w.status.quarantined] == ["3"]
+    w.status = PromotionStatus()
+    w.run()
+    assert w.alias == "2"
+    assert [q.version for q in w.status.quarantined] == ["3"]
+
+
+def test_with_the_registry_away_nothing_changes() -> None:
+    w = grown()
+    actions = len(w.log)
+    w.registry_problem = Problem(ProblemKind.TRANSIENT, Reason.REGISTRY_UNAVAILABLE, "gone")
+    for _ in range(5):
+        w.step()
+    assert len(w.log) == actions
+    assert w.condition("Ready")[0] == "True"
+    assert w.condition("Stalled") == ("False", "RegistryUnavailable")
+
+
+def test_a_newer_candidate_supersedes_only_before_the_move() -> None:
+    w = grown(gates=[GATE])
+    w.register("3", verdict=Verdict.PENDING)
+    for _ in range(8):
+        w.step()
+        w.now += timedelta(seconds=1)
+    assert w.phase == "Validating"
+    w.register("4")
+    w.run()
+    assert w.alias == "4"
+    assert any(e.reason is Reason.NEWER_CANDIDATE for e in w.events)
+
+
+def test_a_bake_that_goes_wrong_goes_back() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+
+    def fail(w: World) -> None:
+        if w.phase == "Baking" and w.status.champion_version == "3":
+            pod = w.deployments["api"].pods[0]
+            if pod.loaded == "3" and w.status.attempt and w.status.attempt.baked_seconds > 10:
+                pod.failed, pod.restarts, pod.started_at, pod.ready = True, 1, w.now, False
+
+    w.on_pass = fail
+    w.run(400)
+    assert (w.alias, w.served(), w.phase) == ("2", {"2"}, "RolledBack")
+    assert w.stages()["3"] == "Archived"
+    assert w.stages()["2"] == "Production"
+
+
+def test_pinning_an_earlier_version_in_git_is_a_rollback() -> None:
+    w = grown(approval={"required": 0})
+    w.spec["candidate"] = {"version": "1"}
+    w.spec["approval"] = {"required": 1}
+    w.run()
+    assert (w.alias, w.served()) == ("1", {"1"})
+
+
+def test_suspend_takes_no_step_forward() -> None:
+    w = grown()
+    w.spec["suspend"] = True
+    w.register("3")
+    w.run()
+    assert w.alias == "2"
+    w.spec["suspend"] = False
+    w.run()
+    assert w.alias == "3"

@@ -1,0 +1,322 @@
+"""A small world for engine tests: one model, its aliases and stages, and Deployments whose pods
+load what the alias says when they start. `run` reconciles until nothing is left to do.
+
+It performs a Decision as the runtime does: status first, then actions. It is no stand-in for
+MLflow or Kubernetes: those are real in tests/integration.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
+
+from podium.api.decision import (
+    DecisionAction,
+    DecisionOutcome,
+    PromotionDecision,
+    PromotionDecisionSpec,
+    PromotionRef,
+)
+from podium.api.meta import ObjectMeta
+from podium.api.promotion import ModelPromotion, ModelPromotionSpec, Stage
+from podium.api.promotion_status import GateStatus, PromotionStatus, Verdict
+from podium.api.values import read, write
+from podium.engine import ledger, tags
+from podium.engine.decide import decide
+from podium.engine.decision import (
+    AnswerDecision,
+    ApplyTarget,
+    Decision,
+    Event,
+    MirrorEntry,
+    SetAlias,
+    TagVersion,
+    TransitionStage,
+    WriteClaim,
+)
+from podium.engine.needs import needs
+from podium.engine.observation import (
+    ModelState,
+    Observation,
+    PodState,
+    Problem,
+    TargetState,
+    VersionState,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SIGNER = "key"
+
+
+@dataclass
+class Pod:
+    name: str
+    move_id: str | None
+    loaded: str | None
+    started_at: datetime
+    ready: bool = True
+    failed: bool = False
+    restarts: int = 0
+
+
+@dataclass
+class Deployment:
+    model_version: str | None = None
+    move_id: str | None = None
+    env_value: str | None = None
+    template: str = "t1"
+    pods: list[Pod] = field(default_factory=list)
+
+
+@dataclass
+class World:
+    spec: dict[str, object]
+    now: datetime = START
+    status: PromotionStatus = field(default_factory=PromotionStatus)
+    versions: dict[str, VersionState] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    model_tags: dict[str, str] = field(default_factory=dict)
+    deployments: dict[str, Deployment] = field(default_factory=dict)
+    decisions: list[PromotionDecision] = field(default_factory=list)
+    answers: dict[str, tuple[DecisionOutcome, str]] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)  # versions whose containers never become ready
+    registry_problem: Problem | None = None
+    events: list[Event] = field(default_factory=list)
+    writes: int = 0
+    log: list[str] = field(default_factory=list)
+    uid: str = "uid-1"
+    on_pass: Callable[["World"], None] | None = None
+
+    def __post_init__(self) -> None:
+        for target in self.promotion.spec.targets:
+            self.deployments.setdefault(target.deployment.name, Deployment())
+        for name in self.deployments:
+            self.start_pod(name)
+
+    # What people and MLflow do
+    def register(self, version: str, *, verdict: Verdict = Verdict.PASS, **tags_: str) -> None:
+        self.versions[version] = VersionState(
+            version=version,
+            stage=Stage.NONE,
+            ready=True,
+            created_at=self.now,
+            updated_at=self.now,
+            tags=tags_,
+            source=f"models:/m-{version}",
+        )
+        self.verdicts[version] = verdict
+
+    def say(self, action: DecisionAction, **spec: str) -> str:
+        name = f"d{len(self.decisions) + len(self.answers)}"
+        self.decisions.append(
+            PromotionDecision(
+                metadata=ObjectMeta(
+                    name=name, namespace="ns", uid=name, creation_timestamp=self.now
+                ),
+                spec=PromotionDecisionSpec(
+                    promotion_ref=PromotionRef(name="p"),
+                    action=action,
+                    decided_by=spec.pop("by", "ann"),
+                    **spec,
+                ),
+            )
+        )
+        return name
+
+    # What the runtime does
+    @property
+    def promotion(self) -> ModelPromotion:
+        spec = read(ModelPromotionSpec, self.spec, "spec")
+        meta = ObjectMeta(name="p", namespace="ns", uid=self.uid, generation=1)
+        return ModelPromotion(metadata=meta, spec=spec, status=self.status)
+
+    def observe(self) -> Observation:
+        promotion = self.promotion
+        version_tags = {number: v.tags for number, v in self.versions.items()}
+        cheap = Observation(
+            promotion=promotion,
+            cluster_id="c1",
+            operator_version="test",
+            registry_problem=self.registry_problem,
+            model=None
+            if self.registry_problem
+            else ModelState(
+                aliases=dict(self.aliases),
+                tags=dict(self.model_tags),
+                versions=dict(self.versions),
+                complete=True,
+            ),
+            targets=tuple(self.target(t) for t in promotion.spec.targets),
+            decisions=tuple(self.decisions),
+            ledger=ledger.parse_ledger(promotion.spec.alias, self.model_tags, version_tags, SIGNER),
+            claim=ledger.parse_claim(
+                self.model_tags.get(ledger.owner_tag_key(promotion.spec.alias))
+            ),
+            poll_interval=timedelta(seconds=1),
+        )
+        wanted = needs(cheap, self.now).gates_for
+        if wanted is None:
+            return cheap
+        verdict = self.verdicts.get(wanted, Verdict.PASS)
+        gates = tuple(
+            GateStatus(name=g.name, verdict=verdict, message=f"v{wanted}")
+            for g in promotion.spec.gates
+        )
+        from dataclasses import replace as replaced
+
+        return replaced(cheap, gates=gates, gate_inputs=f"inputs-{wanted}")
+
+    def target(self, target: object) -> TargetState:
+        name = target.deployment.name  # type: ignore[attr-defined]
+        deployment = self.deployments[name]
+        alive = deployment.pods
+        new = [p for p in alive if p.move_id == deployment.move_id]
+        return TargetState(
+            name=target.name,  # type: ignore[attr-defined]
+            deployment=name,
+            model_version=deployment.model_version,
+            move_id=deployment.move_id,
+            env_value=deployment.env_value,
+            template=deployment.template,
+            desired=1,
+            replicas=len(alive),
+            updated=len(new),
+            ready=sum(p.ready for p in alive),
+            available=sum(p.ready for p in new),
+            pods=tuple(
+                PodState(
+                    name=p.name,
+                    move_id=p.move_id,
+                    ready=p.ready,
+                    terminating=False,
+                    started=True,
+                    restarts=p.restarts,
+                    failed=p.failed,
+                    container_started_at=p.started_at,
+                )
+                for p in alive
+            ),
+        )
+
+    def step(self) -> Decision:
+        if self.on_pass:
+            self.on_pass(self)
+        decision = decide(self.observe(), self.now)
+        if write(decision.status) != write(self.status):
+            self.writes += 1
+            self.status = read(PromotionStatus, write(decision.status), "status")
+        self.events.extend(decision.events)
+        for action in decision.actions:
+            self.perform(action)
+        return decision
+
+    def run(self, passes: int = 80) -> "World":
+        """Until a pass neither writes nor acts and asks for no look within a minute."""
+        for _ in range(passes):
+            before = self.writes
+            decision = self.step()
+            idle = self.writes == before and not decision.actions
+            wait = decision.requeue_after
+            if idle and (wait is None or wait > timedelta(seconds=60)):
+                return self
+            self.now += max(wait or timedelta(0), timedelta(milliseconds=10))
+        raise AssertionError(f"not at rest after {passes} passes: {self.log[-12:]}")
+
+    def perform(self, action: object) -> None:
+        self.log.append(repr(action)[:160])
+        match action:
+            case SetAlias(to, expect):
+                assert self.aliases.get(self.promotion.spec.alias) in (expect, to)
+                assert self.versions[to].ready, "I1"
+                assert self._intended(to), "I6: no intent in the ledger"
+                self.aliases[self.promotion.spec.alias] = to
+            case ApplyTarget(target, version, move_id):
+                self._apply(target, version, move_id)
+            case TransitionStage(version, to):
+                tag = tags.stage_tag(self.promotion.spec.alias, to, self.now)
+                v = self.versions[version]
+                self.versions[version] = _with(
+                    v, stage=to, tags={**v.tags, **dict([tag] if tag else [])}
+                )
+            case MirrorEntry(entry):
+                alias = self.promotion.spec.alias
+                key, value = ledger.entry_tag_key(alias, entry.seq), ledger.encode_entry(entry)
+                if entry.to in self.versions:
+                    self._tag(entry.to, {key: value})
+                else:
+                    self.model_tags[key] = value
+                self.model_tags[ledger.head_tag_key(alias)] = ledger.encode_head(entry, SIGNER)
+            case TagVersion(version, pairs):
+                self._tag(version, dict(pairs))
+            case WriteClaim(value):
+                self.model_tags[ledger.owner_tag_key(self.promotion.spec.alias)] = value
+            case AnswerDecision(name, _, outcome, message):
+                self.answers[name] = (outcome, message)
+                self.decisions = [d for d in self.decisions if d.metadata.name != name]
+
+    def _intended(self, to: str) -> bool:
+        chain = ledger.check(
+            ledger.parse_ledger(
+                self.promotion.spec.alias,
+                self.model_tags,
+                {n: v.tags for n, v in self.versions.items()},
+            )
+        )
+        assert chain.trouble is None
+        intents = [e for e in chain.entries if e.action.value.endswith("Intent")]
+        return bool(intents) and intents[-1].to == to
+
+    def _tag(self, version: str | None, pairs: dict[str, str]) -> None:
+        v = self.versions[version or ""]
+        self.versions[v.version] = _with(v, tags={**v.tags, **pairs})
+
+    def _apply(self, target: str, version: str, move_id: str) -> None:
+        spec = next(t for t in self.promotion.spec.targets if t.name == target)
+        deployment = self.deployments[spec.deployment.name]
+        deployment.model_version, deployment.move_id = version, move_id
+        if spec.model_source.type == "Version":
+            deployment.env_value = f"models:/{self.promotion.spec.model}/{version}"
+        self.start_pod(spec.deployment.name)
+
+    def start_pod(self, name: str) -> None:
+        """A new pod; the old one goes when the new one is ready."""
+        deployment = self.deployments[name]
+        alias = self.aliases.get(str(self.spec.get("alias", "champion")))
+        uri = deployment.env_value
+        loaded = uri.rsplit("/", 1)[1] if uri else alias
+        ready = loaded not in self.broken
+        pod = Pod(f"{name}-{deployment.move_id}", deployment.move_id, loaded, self.now, ready)
+        if ready:
+            deployment.pods = [pod]
+        else:
+            deployment.pods = [*[p for p in deployment.pods if p.ready], pod]
+
+    # What is asked afterwards
+    @property
+    def alias(self) -> str | None:
+        return self.aliases.get(self.promotion.spec.alias)
+
+    @property
+    def phase(self) -> str | None:
+        return self.status.attempt.phase.value if self.status.attempt else None
+
+    def stages(self) -> dict[str, str]:
+        return {n: v.stage.value for n, v in self.versions.items() if v.stage is not Stage.NONE}
+
+    def served(self, name: str = "api") -> set[str | None]:
+        return {pod.loaded for pod in self.deployments[name].pods}
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        found = next(c for c in self.status.conditions if c.type == kind)
+        return found.status.value, found.reason.value
+
+
+def _with(version: VersionState, **changes: object) -> VersionState:
+    from dataclasses import replace as replaced
+
+    return replaced(version, **changes)  # type: ignore[arg-type]
+
+
+__all__ = ["World", "replace"]
