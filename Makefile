@@ -1,0 +1,87 @@
+# The commands of this repository. `make help` lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+TOOLS  := build/tools
+UV     := build/bin/uv
+READY  := $(VENV)/made-from-lock
+EXPORT := $(UV) export -q --format requirements-txt --no-default-groups --no-emit-project --no-annotate
+HEADER := \# Made by `make lock` (uv export): every version and hash. Install with `uv pip sync`.
+
+# The test bed takes uv from PATH; without it, pip does the same more slowly.
+export PATH := $(CURDIR)/build/bin:$(PATH)
+
+# Real pods need root on Linux, or a cluster that somebody else made.
+NODE := $(if $(filter 0,$(shell id -u))$(filter 1,$(PODIUM_TEST_USE_KUBECONFIG)),yes)
+KINDS := $(wildcard tests/unit tests/integration tests/faults tests/e2e)
+
+.PHONY: help
+help:  ## list these commands
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
+
+.PHONY: demo demo-down
+demo: $(READY)  ## four versions of a model on a real cluster: promoted, refused, rolled back
+	bash demo/run up
+
+demo-down: $(READY)  ## remove all that the demo made; caches stay
+	bash demo/run down
+
+.PHONY: test test-fast test-unit test-integration test-e2e
+test: $(READY)  ## every test: unit, integration, and e2e where this user is root
+	@echo "Runs:$(foreach kind,$(KINDS), $(notdir $(kind)))$(if $(NODE),, (but none that needs a real node: not root))"
+	$(BIN)/pytest -v --durations=15 $(if $(NODE),,-m "not node") $(KINDS)
+
+test-fast: test-unit  ## the tests that take seconds
+
+test-unit: $(READY)  ## the engine's tables and everything else without a server
+	$(BIN)/pytest -q tests/unit
+
+test-integration: $(READY)  ## a real API server, real MLflow servers
+	$(BIN)/pytest -v --durations=15 tests/integration
+
+test-e2e: $(READY)  ## real pods on a real node; root, or PODIUM_TEST_USE_KUBECONFIG=1
+	$(BIN)/pytest -v --durations=15 tests/e2e
+
+.PHONY: check lint format types
+check: lint types test-fast  ## lint, types and the fast tests: what to run before a commit
+
+lint: $(READY)  ## ruff, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: $(READY)  ## let ruff format and sort
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY)  ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: venv lock clean
+venv: $(READY)  ## .venv with exactly what requirements/dev.lock says
+
+$(READY): requirements/dev.lock pyproject.toml | $(UV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(UV) pip sync -q --python $(BIN)/python requirements/dev.lock
+	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	touch $@
+
+# uv in an environment of its own: Debian's Python takes no packages, and a sync removes
+# from .venv whatever the lock does not name.
+$(UV):
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	test -x $(TOOLS)/bin/pip || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install -q uv
+	mkdir -p $(@D)
+	ln -sf ../tools/bin/uv $@
+
+lock: | $(UV)  ## write requirements/*.lock anew, with the newest versions that pyproject.toml allows
+	$(UV) lock -q --upgrade
+	$(EXPORT) | sed '1,2d' > build/operator.lock
+	$(EXPORT) --all-groups | sed '1,2d' > build/dev.lock
+	for name in operator dev; do { echo '$(HEADER)'; cat build/$$name.lock; } > requirements/$$name.lock; done
+	rm build/operator.lock build/dev.lock
+
+clean:  ## remove .venv, build/ and what tools keep here; `make demo-down` removes clusters
+	rm -rf $(VENV) build dist operator/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
