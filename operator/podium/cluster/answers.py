@@ -72,6 +72,9 @@ def _refusal(request: "Request", answer: Answer) -> ClusterError:
     words = status.message or f"HTTP {answer.status}"
     did = f"{request.verb} of {request.what}"
     match answer.status:
+        case 422 if any(cause.field == "metadata.uid" for cause in _causes(status)):
+            # A patch that names the uid of the object that was there before.
+            return Conflict(f"{request.what} was re-created since Podium read it.")
         case 400 | 413 | 415 | 422:
             return Invalid(f"{did}: the API server finds it invalid: {words}")
         case 401:
@@ -132,10 +135,9 @@ def _forbidden(request: "Request", words: str) -> Forbidden:
 def _conflict(request: "Request", status: _Status) -> ClusterError:
     if status.reason == "AlreadyExists":
         return AlreadyExists(f"{request.what} exists already.")
-    causes = (status.details.causes if status.details else None) or ()
     owned = tuple(
         OwnedField(_manager(cause.message), cause.field)
-        for cause in causes
+        for cause in _causes(status)
         if cause.reason == "FieldManagerConflict"
     )
     if owned:
@@ -149,6 +151,10 @@ def _conflict(request: "Request", status: _Status) -> ClusterError:
             resource=request.resource.plural,
         )
     return Conflict(f"{request.what} changed since Podium read it: {status.message}")
+
+
+def _causes(status: _Status) -> tuple[_Cause, ...]:
+    return (status.details.causes if status.details else None) or ()
 
 
 def _manager(message: str) -> str:

@@ -1,9 +1,10 @@
-# ruff: noqa: N818 - the names say what happened, as in the API: Conflict, NotFound
 """What can go wrong between Podium and the API server, in words for people.
 
 Every error says what happened, to which object, and what to do next. `problem()` says how a
 promotion goes on after it. No message holds a token or the value of a Secret.
 """
+
+# ruff: noqa: N818 - the names say what happened, as in the API: Conflict, NotFound
 
 from dataclasses import dataclass
 from typing import ClassVar
