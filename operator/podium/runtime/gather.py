@@ -17,7 +17,7 @@ from podium.api.model_registry import ModelRegistry
 from podium.api.promotion import ModelPromotion, Stage
 from podium.api.promotion_status import GateStatus
 from podium.api.reasons import Reason
-from podium.cluster import KubernetesClient
+from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import ClusterError
 from podium.engine import ledger as ledgers
 from podium.engine.decision import Needs

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from typing import cast
 
 from podium.api.ledger_entry import LedgerEntry
-from podium.api.promotion import Stage, Target
+from podium.api.promotion import Target
 from podium.api.values import write
-from podium.cluster import KubernetesClient
+from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import FieldConflict, NotFound
 from podium.cluster.resources import PodiumKind
 from podium.engine import ledger as ledgers
+from podium.engine import tags
 from podium.engine.decision import (
     Action,
     AnswerDecision,
@@ -32,7 +33,6 @@ from podium.registry.errors import StagesUnsupported, VersionNotFound
 from podium.runtime.connected import REQUEST_SECONDS, Connected
 from podium.targets import deployment as deployments
 
-MAX_TAG_KEY = 250
 Guard = Callable[[], Awaitable[None]]
 Raw = Mapping[str, object]
 
@@ -124,19 +124,15 @@ class Performer:
                 # The client has learned it: the next observation says stages_supported False.
                 self._mlflow.capabilities = await client.capabilities()
                 return
-        elif _stage_tag(self.seen.spec.alias, action.to) in version.tags:
-            return
-        if action.to is not Stage.NONE:
-            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            key = _stage_tag(self.seen.spec.alias, action.to)
-            await self._tag_version(action.version, key, now)
+        tag = tags.stage_tag(self.seen.spec.alias, action.to, datetime.now(UTC))
+        moved = version.stage != action.to.value
+        if tag is not None and (moved or tag[0] not in version.tags):
+            await self._tag_version(action.version, *tag)
 
     async def _tag_version(self, version: str, key: str, value: str) -> None:
         client = self._mlflow.client
         await self.guard()
-        await self._fenced(
-            lambda: client.set_version_tag(self._model, version, key[:MAX_TAG_KEY], value)
-        )
+        await self._fenced(lambda: client.set_version_tag(self._model, version, key, value))
 
     async def _mirror(self, entry: LedgerEntry) -> None:
         """The entry first: a head without its entry would look like a lost tail."""
@@ -144,8 +140,8 @@ class Performer:
         key = ledgers.entry_tag_key(entry.alias, entry.seq)
         text = ledgers.encode_entry(entry)
         await self.guard()
-        tags = (await client.get_model(model)).tags
-        head = ledgers.parse_ledger(entry.alias, tags, None)
+        found = await client.get_model(model)
+        head = ledgers.parse_ledger(entry.alias, found.tags, None)
         if head.head_seq >= entry.seq:
             return
         try:
@@ -226,7 +222,3 @@ def _target(seen: Observation, name: str) -> Target:
         if target.name == name:
             return target
     raise PassEndedError(f"spec.targets has no {name} any more")
-
-
-def _stage_tag(alias: str, stage: Stage) -> str:
-    return f"podium.dev/{alias}/{stage.value.lower()}-at"[:MAX_TAG_KEY]

@@ -15,7 +15,7 @@ from podium.api.meta import Condition, ConditionStatus, ObjectMeta
 from podium.api.model_registry import Capabilities, ModelRegistry, ModelRegistrySpec
 from podium.api.reasons import ConditionType, Reason
 from podium.api.values import ParseError, write
-from podium.cluster import KubernetesClient
+from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import ClusterError
 from podium.cluster.resources import PodiumKind
 from podium.engine.observation import Problem, ProblemKind

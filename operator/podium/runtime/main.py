@@ -1,0 +1,273 @@
+"""The operator as a process: puts the parts together, runs them, ends them in order.
+
+On SIGTERM: no new keys, the passes that run may end (20 s), the Lease is released, exit 0.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import sys
+from collections.abc import Coroutine
+
+from podium import __version__
+from podium.cluster.access import AccessError, load_access
+from podium.cluster.client import KubernetesClient
+from podium.cluster.connection import ApiConnection
+from podium.cluster.election import LeaderElection, new_identity
+from podium.cluster.errors import ClusterError
+from podium.cluster.lease import ApiLeaseStore
+from podium.runtime import health as healths
+from podium.runtime import logs, shell, signing
+from podium.runtime.cache import Cache
+from podium.runtime.gather import Gatherer
+from podium.runtime.hints import Hints
+from podium.runtime.keys import Key, Kind, Name
+from podium.runtime.metrics import Metrics
+from podium.runtime.queue import Backoff, KeyedQueue
+from podium.runtime.reconciler import Reconciler
+from podium.runtime.registries import Registries
+from podium.runtime.repair import Repair
+from podium.runtime.settings import DefaultRegistry, Settings, parse
+
+SHUTDOWN_SECONDS = 20.0
+
+_log = logging.getLogger(__name__)
+
+
+class Operator:
+    """All parts of one replica."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kube: KubernetesClient,
+        election: LeaderElection,
+        cluster_id: str,
+        metrics: Metrics,
+    ) -> None:
+        rng = random.Random()  # noqa: S311 - jitter
+        self.settings = settings
+        self.kube = kube
+        self.election = election
+        self.backoff: Backoff[str] = Backoff(rng)
+        self.cache = Cache()
+        self.queue: KeyedQueue[Key] = KeyedQueue(settings.workers)
+        self.lost = asyncio.Event()
+        self.registries = Registries(
+            self.cache,
+            kube,
+            self._registry_changed,
+            metrics.on_registry_request,
+            _default_registry(settings),
+            rng,
+        )
+        gatherer = Gatherer(self.cache, kube, self.registries, cluster_id, settings.max_rollouts)
+        self.reconciler = Reconciler(
+            self.cache,
+            kube,
+            self.registries,
+            gatherer,
+            election.fence,
+            cluster_id,
+            metrics,
+            rng,
+        )
+        self.hints = Hints(self.cache, self.queue, self.reconciler)
+        self.health = healths.Health(self.queue.stats)
+        self.repair = Repair(
+            kube,
+            self.cache,
+            self.hints,
+            self.health,
+            metrics,
+            settings.namespaces,
+            settings.repair_interval,
+        )
+        metrics.watch(self.cache, self.registries, self.queue.stats, lambda: election.is_leader)
+
+    def _registry_changed(self, registry: Name, model: str | None) -> None:
+        for promotion in self.cache.of_registry(registry):
+            if model is None or self.cache.promotions[promotion].model == model:
+                self.hints.look(promotion)
+
+    async def handle(self, key: Key) -> float | None:
+        if key.kind is Kind.PROMOTION:
+            return await self.reconciler.reconcile(key.name)
+        with logs.about(registry=str(key.name)):
+            try:
+                return await self.registries.reconcile(key.name)
+            except Exception:
+                _log.exception("unexpected error with a ModelRegistry; it is tried again")
+                return self.backoff.failed(str(key.name))
+
+    async def lead(self) -> None:
+        """Works while the Lease is held, pauses while it is not."""
+        while True:
+            await self.election.wait_for_leadership()
+            self.lost.clear()
+            if not hasattr(self.reconciler, "signer"):
+                try:
+                    self.reconciler.signer = await signing.load_or_create(
+                        self.kube, self.settings.lease_namespace
+                    )
+                except (ClusterError, signing.KeyUnusableError) as error:
+                    _log.error("no key to sign the ledger with: %s", error)
+                    await asyncio.sleep(self.backoff.failed("key"))
+                    continue
+            _log.info("leading as %s", self.election.identity)
+            for name in self.cache.registries:
+                self.queue.add(Key(Kind.REGISTRY, name))
+            if (default := _default_registry(self.settings)) is not None:
+                self.queue.add(Key(Kind.REGISTRY, default[0]))
+            for name in self.cache.promotions:
+                self.queue.add(Key(Kind.PROMOTION, name))
+            self.queue.resume()
+            await self.lost.wait()
+            self.queue.pause()
+            _log.warning("the Lease was lost; this replica waits for it")
+
+
+def _default_registry(settings: Settings) -> tuple[Name, DefaultRegistry] | None:
+    if settings.default_registry is None:
+        return None
+    return Name(settings.namespaces[0], "default"), settings.default_registry
+
+
+async def _cluster_id(kube: KubernetesClient, backoff: Backoff[str]) -> str:
+    while True:
+        try:
+            return await kube.cluster_id()
+        except ClusterError as error:
+            _log.warning("the cluster cannot be reached yet: %s", error)
+            await asyncio.sleep(backoff.failed("cluster"))
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> int:
+    """Runs until `stop`, or until a part that must not end does. Gives the exit code."""
+    metrics = Metrics()
+    access = await load_access()
+    connection = ApiConnection(access, on_request=metrics.on_kubernetes_request)
+    lease_connection = ApiConnection(access)
+    store = ApiLeaseStore(lease_connection, settings.lease_namespace, settings.lease_name)
+    operators: list[Operator] = []
+
+    def on_lost() -> None:
+        for one in operators:
+            one.lost.set()
+
+    election = LeaderElection(
+        store,
+        identity=new_identity(settings.pod_name),
+        on_lost=on_lost,
+    )
+    kube = KubernetesClient(connection, fence=election.fence, reporting_instance=settings.pod_name)
+    try:
+        first = Backoff[str](random.Random())  # noqa: S311
+        cluster_id = await _cluster_id(kube, first)
+        operator = Operator(settings, kube, election, cluster_id, metrics)
+        operators.append(operator)
+        return await _run(operator, metrics, stop)
+    finally:
+        await connection.close()
+        await lease_connection.close()
+
+
+async def _run(operator: Operator, metrics: Metrics, stop: asyncio.Event) -> int:
+    settings = operator.settings
+    runners = await healths.serve(
+        settings.bind,
+        settings.health_port,
+        settings.metrics_port,
+        operator.health,
+        metrics.text,
+    )
+    watching, ready = asyncio.Event(), asyncio.Event()
+    try:
+        filling = asyncio.create_task(operator.repair.fill(operator.backoff))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({filling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            filling.cancel()
+            return 0
+        await filling
+        working = asyncio.create_task(operator.queue.run(operator.handle))
+        parts: list[Coroutine[object, object, None]] = [
+            shell.watch(operator.hints, settings.namespaces, watching, ready),
+            operator.election.run(),
+            operator.lead(),
+            operator.repair.run(),
+            operator.health.beat(),
+        ]
+        tasks = [asyncio.create_task(part) for part in parts]
+        asyncio.create_task(_signals_after_kopf(ready, stop)).add_done_callback(_raise)
+        done, _ = await asyncio.wait(
+            {stopping, working, *tasks}, return_when=asyncio.FIRST_COMPLETED
+        )
+        failed = [task for task in done if task is not stopping and task.exception()]
+        for task in failed:
+            _log.error("a part of the operator ended", exc_info=task.exception())
+        await _shut_down(operator, working, watching, tasks)
+        return 1 if failed else 0
+    finally:
+        await operator.registries.close()
+        for runner in runners:
+            await runner.cleanup()
+
+
+async def _shut_down(
+    operator: Operator,
+    working: "asyncio.Task[None]",
+    watching: asyncio.Event,
+    tasks: "list[asyncio.Task[None]]",
+) -> None:
+    _log.info("stopping: passes that run may end, then the Lease is released")
+    operator.queue.stop()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(working, return_exceptions=True), SHUTDOWN_SECONDS)
+    watching.set()
+    await operator.election.stop()
+    await asyncio.wait(tasks, timeout=3.0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _signals_after_kopf(ready: asyncio.Event, stop: asyncio.Event) -> None:
+    """kopf takes the signal handlers when it starts; the order of stopping is ours."""
+    await ready.wait()
+    _handle_signals(stop)
+
+
+def _handle_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+def _raise(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception():
+        _log.error("signal handlers were not set", exc_info=task.exception())
+
+
+async def _main(settings: Settings) -> int:
+    stop = asyncio.Event()
+    _handle_signals(stop)
+    try:
+        return await run(settings, stop)
+    except AccessError as error:
+        _log.error("no way to the Kubernetes API: %s", error)
+        return 1
+
+
+def main() -> None:
+    """Entry point of `podium-operator`."""
+    settings = parse()
+    logs.configure(settings.log_level)
+    _log.info("Podium %s", __version__)
+    sys.exit(asyncio.run(_main(settings)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,346 @@
+"""One pass over one promotion: gather, decide, write status, act; and when to look again.
+
+The rules that make it safe to be killed at any instant (DESIGN section 3) are kept here and in
+`perform`: status is written, guarded, before anything is done, and each side effect first reads
+the promotion again.
+"""
+
+import dataclasses
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+from msgspec.structs import replace
+
+from podium.api.promotion import ModelPromotion
+from podium.api.promotion_status import PromotionStatus
+from podium.api.values import ParseError, write
+from podium.cluster import errors as cluster_errors
+from podium.cluster.client import KubernetesClient
+from podium.cluster.errors import ClusterError
+from podium.cluster.resources import PodiumKind
+from podium.engine import ledger as ledgers
+from podium.engine.decide import decide
+from podium.engine.decision import Decision, Event, EventType
+from podium.engine.observation import Observation, Problem, ProblemKind
+from podium.registry import errors as registry_errors
+from podium.registry.errors import RegistryError
+from podium.runtime import problems, unreadable
+from podium.runtime.cache import Cache, CachedPromotion, unpack
+from podium.runtime.connected import REQUEST_SECONDS, Connected
+from podium.runtime.gather import Gatherer, PassMemory
+from podium.runtime.keys import Name
+from podium.runtime.logs import about
+from podium.runtime.metrics import Metrics
+from podium.runtime.perform import ActionRefusedError, PassEndedError, Performer
+from podium.runtime.queue import Backoff, jittered
+from podium.runtime.registries import Registries
+from podium.runtime.signing import Signer
+
+STALLED_SECONDS = 300.0
+HINTED_SECONDS = 5.0  # how soon after a failure a hint may bring the next try
+SETTLING_SECONDS = REQUEST_SECONDS + 5.0  # how long a timed-out write may still take effect
+MANY_PASSES = 40  # at once, in a row: then the promotion waits a little between passes
+Raw = Mapping[str, object]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Memory:
+    """What is remembered of one promotion between passes; losing it costs only time."""
+
+    problem: Problem | None = None
+    retry_at: float = 0.0  # monotonic: no action before
+    failed_at: float = 0.0
+    unsettled_until: float | None = None
+    passes_at_once: int = 0
+
+
+class Reconciler:
+    """`signer` must be set before the first pass."""
+
+    signer: Signer
+
+    def __init__(
+        self,
+        cache: Cache,
+        kube: KubernetesClient,
+        registries: Registries,
+        gatherer: Gatherer,
+        fence: Callable[[float], None],
+        cluster_id: str,
+        metrics: Metrics,
+        rng: random.Random,
+    ) -> None:
+        self._cache = cache
+        self._kube = kube
+        self._registries = registries
+        self._gatherer = gatherer
+        self._fence = fence
+        self._cluster_id = cluster_id
+        self._metrics = metrics
+        self._rng = rng
+        self._backoff: Backoff[Name] = Backoff(rng)
+        self._memories: dict[Name, Memory] = {}
+        self._gone: dict[Name, CachedPromotion] = {}
+
+    def hinted(self, name: Name) -> None:
+        """Something outside changed: what stalled an action may be mended."""
+        memory = self._memories.get(name)
+        if memory is not None:
+            memory.retry_at = min(memory.retry_at, memory.failed_at + HINTED_SECONDS)
+
+    def deleted(self, name: Name, entry: CachedPromotion) -> None:
+        """The promotion is gone as the watch says; its claim is released in its next pass."""
+        self._gone[name] = entry
+
+    async def reconcile(self, name: Name) -> float | None:
+        """One pass. Gives the seconds until the next; None: when a hint comes. Never raises."""
+        began = time.monotonic()
+        with about(promotion=str(name)):
+            try:
+                delay = await self._pass(name)
+            except (ClusterError, RegistryError) as error:
+                # Reads of the pass itself; what actions meet with is handled where they are.
+                _log.info("the pass ended early: %s", error)
+                delay = self._backoff.failed(name)
+            except Exception:
+                _log.exception("unexpected error in a pass; it is tried again")
+                self._metrics.reconcile_errors.inc()
+                delay = self._backoff.failed(name)
+        self._metrics.reconcile_seconds.observe(time.monotonic() - began)
+        return self._not_too_often(name, delay)
+
+    def _not_too_often(self, name: Name, delay: float | None) -> float | None:
+        memory = self._memories.get(name)
+        if memory is None or delay is None or delay > 0:
+            if memory is not None:
+                memory.passes_at_once = 0
+            return delay
+        memory.passes_at_once += 1
+        if memory.passes_at_once > MANY_PASSES:
+            if memory.passes_at_once == MANY_PASSES + 1:
+                _log.warning("many passes at once over %s; they are spaced out now", name)
+            return jittered(2.0, self._rng)
+        return delay
+
+    async def _pass(self, name: Name) -> float | None:
+        entry = self._cache.promotions.get(name)
+        if entry is None:
+            return await self._release(name)
+        self._gone.pop(name, None)
+        try:
+            promotion = entry.parse()
+        except ParseError as error:
+            await unreadable.tell(self._kube, self._cache, unpack(entry.packed), error)
+            return None
+        memory = self._memories.setdefault(name, Memory())
+        attempt = promotion.status.active
+        with about(
+            model=promotion.spec.model,
+            version=attempt.version if attempt else promotion.status.champion_version,
+            attempt=attempt.id if attempt else None,
+            phase=attempt.phase.value if attempt else None,
+        ):
+            return await self._decide_and_act(name, promotion, memory)
+
+    async def _decide_and_act(
+        self, name: Name, promotion: ModelPromotion, memory: Memory
+    ) -> float | None:
+        began = time.monotonic()
+        settling = memory.unsettled_until is not None
+        unsettled = memory.unsettled_until is not None and began < memory.unsettled_until
+        now = datetime.now(UTC)
+        seen = await self._gatherer.observe(
+            promotion, self.signer, PassMemory(memory.problem, unsettled, settling), now
+        )
+        if settling and not unsettled and seen.registry_problem is None:
+            memory.unsettled_until = None
+        decision = decide(seen, now)
+        status = self._signed(decision.status)
+        written = write(status) != write(promotion.status)
+        if written:
+            _log_phase(promotion, status)
+            promotion = await self._write_status(promotion, status)
+        await self._tell(promotion, decision.events)
+        if decision.actions and began >= memory.retry_at:
+            if not await self._act(name, promotion, seen, decision, memory):
+                return 0.0 if memory.problem else self._backoff.failed(name)
+            self._backoff.succeeded(name)
+            return 0.0
+        if not decision.actions:
+            memory.problem = None
+        return 0.0 if written else self._next_look(name, seen, decision, memory)
+
+    def _signed(self, status: PromotionStatus) -> PromotionStatus:
+        if all(entry.signature for entry in status.history):
+            return status
+        return replace(status, history=tuple(self.signer.sign(e) for e in status.history))
+
+    async def _write_status(
+        self, promotion: ModelPromotion, status: PromotionStatus
+    ) -> ModelPromotion:
+        metadata = promotion.metadata
+        raw = await self._kube.write_status(
+            PodiumKind.PROMOTIONS,
+            metadata.namespace,
+            metadata.name,
+            uid=metadata.uid,
+            resource_version=metadata.resource_version,
+            status=write(status),
+        )
+        self._cache.put_promotion(raw)
+        version = str(cast(Raw, raw["metadata"])["resourceVersion"])
+        return replace(
+            promotion, metadata=replace(metadata, resource_version=version), status=status
+        )
+
+    async def _tell(self, promotion: ModelPromotion, events: tuple[Event, ...]) -> None:
+        for event in events:
+            level = logging.WARNING if event.type is EventType.WARNING else logging.INFO
+            _log.log(level, "%s: %s", event.reason.value, event.message)
+            self._metrics.events.labels(event.type.value, event.reason.value).inc()
+            await self._kube.emit_event(
+                regarding(promotion),
+                type=event.type,
+                reason=event.reason.value,
+                message=event.message,
+            )
+
+    async def _act(
+        self,
+        name: Name,
+        promotion: ModelPromotion,
+        seen: Observation,
+        decision: Decision,
+        memory: Memory,
+    ) -> bool:
+        """Whether all actions were performed; if not, `memory` has why and when to try again."""
+        connected = self._registries.get(Name(name.namespace, seen.spec.registry_ref.name))
+        performer = Performer(
+            kube=self._kube,
+            fence=self._fence,
+            guard=lambda: self._guard(promotion),
+            seen=seen,
+            connected=connected if isinstance(connected, Connected) else None,
+        )
+        try:
+            for action in decision.actions:
+                _log.debug("performing %s", action)
+                await performer.perform(action)
+        except (PassEndedError, cluster_errors.NotLeader, cluster_errors.Conflict) as ended:
+            _log.info("the pass ended: %s", ended)
+            return False
+        except (registry_errors.AmbiguousWrite, cluster_errors.AmbiguousWrite) as error:
+            _log.warning("%s", error)
+            memory.unsettled_until = time.monotonic() + SETTLING_SECONDS
+            return False
+        except ActionRefusedError as refused:
+            self._remember(name, memory, refused.problem)
+        except RegistryError as error:
+            self._remember(name, memory, problems.of_registry(error))
+        except ClusterError as error:
+            self._remember(name, memory, error.problem())
+        else:
+            memory.problem = None
+            memory.retry_at = 0.0
+            return True
+        return False
+
+    async def _guard(self, promotion: ModelPromotion) -> None:
+        """Rule 3: the promotion is exactly what this pass decided on."""
+        metadata = promotion.metadata
+        raw = await self._kube.get_promotion(metadata.namespace, metadata.name)
+        if raw is None:
+            raise PassEndedError("the promotion was deleted meanwhile")
+        found = cast(Raw, raw["metadata"])
+        same = (found["uid"], found["resourceVersion"]) == (
+            metadata.uid,
+            metadata.resource_version,
+        )
+        if not same or found.get("deletionTimestamp"):
+            self._cache.put_promotion(raw)
+            raise PassEndedError("the promotion changed meanwhile")
+
+    def _remember(self, name: Name, memory: Memory, problem: Problem) -> None:
+        """The next pass puts the problem into status at once; the action waits."""
+        _log.warning("%s: %s", problem.reason.value, problem.message)
+        memory.problem = problem
+        memory.failed_at = time.monotonic()
+        patient = problem.kind is not ProblemKind.TRANSIENT
+        pause = STALLED_SECONDS if patient else self._backoff.failed(name)
+        memory.retry_at = memory.failed_at + pause
+
+    def _next_look(
+        self, name: Name, seen: Observation, decision: Decision, memory: Memory
+    ) -> float | None:
+        if decision.actions:
+            return max(0.1, memory.retry_at - time.monotonic())
+        asked = decision.requeue_after
+        delay = None if asked is None else max(0.0, asked.total_seconds())
+        problem = decision.problem
+        if problem is not None and problem.kind is ProblemKind.TRANSIENT:
+            backoff = self._backoff.failed(name)
+            return backoff if delay is None else max(backoff, min(delay, 60.0))
+        self._backoff.succeeded(name)
+        if problem is not None and delay is None and problem.kind is ProblemKind.STALLED:
+            delay = STALLED_SECONDS
+        if delay is not None and delay > 0:
+            return jittered(delay, self._rng)
+        return delay
+
+    async def _release(self, name: Name) -> float | None:
+        """After a deletion: the claim is marked as released, if it is this promotion's."""
+        self._memories.pop(name, None)
+        self._backoff.succeeded(name)
+        entry = self._gone.pop(name, None)
+        if entry is None or entry.problem is not None:
+            return None
+        if await self._kube.get_promotion(*name) is not None:
+            return None
+        spec = entry.parse().spec
+        connected = self._registries.get(Name(name.namespace, spec.registry_ref.name))
+        if not isinstance(connected, Connected):
+            return None
+        try:
+            key = ledgers.owner_tag_key(spec.alias)
+            claim = ledgers.parse_claim(
+                (await connected.client.get_model(spec.model)).tags.get(key)
+            )
+            own = (self._cluster_id, *name)
+            if claim is None or (claim.cluster, claim.namespace, claim.name) != own:
+                return None
+            self._fence(REQUEST_SECONDS)
+            released = ledgers.encode_claim(dataclasses.replace(claim, released=True))
+            await connected.client.set_model_tag(spec.model, key, released)
+            _log.info("released the claim on alias %s of %s", spec.alias, spec.model)
+        except (RegistryError, ClusterError) as error:
+            # Harmless: an owner that is gone yields within its cluster anyway.
+            _log.info("the claim on alias %s was not released: %s", spec.alias, error)
+        return None
+
+
+def _log_phase(promotion: ModelPromotion, status: PromotionStatus) -> None:
+    before, after = promotion.status.attempt, status.attempt
+    if after is not None and (before is None or before.phase is not after.phase):
+        _log.info("attempt %s of version %s: %s", after.id, after.version, after.phase.value)
+
+
+def regarding(promotion: ModelPromotion) -> Raw:
+    """The promotion as Events refer to it."""
+    metadata = promotion.metadata
+    return {
+        "apiVersion": "podium.dev/v1alpha1",
+        "kind": "ModelPromotion",
+        "metadata": {
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
+        },
+    }

@@ -1,0 +1,54 @@
+"""What is written to a promotion that does not have the form its CRD promises (an old or foreign
+CRD let it in): the conditions, by hand, and nothing else of its status is touched."""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import cast
+
+from podium.api.reasons import ConditionType, Reason
+from podium.api.values import ParseError
+from podium.cluster.client import KubernetesClient
+from podium.cluster.errors import ClusterError
+from podium.cluster.resources import PodiumKind
+from podium.runtime.cache import Cache
+
+Raw = Mapping[str, object]
+_log = logging.getLogger(__name__)
+
+
+async def tell(kube: KubernetesClient, cache: Cache, raw: Raw, error: ParseError) -> None:
+    """Sets Ready False and Stalled True with the field's name, once."""
+    metadata = cast(Raw, raw["metadata"])
+    status = dict(cast(Raw, raw.get("status") or {}))
+    known = cast(list[Raw], status.get("conditions") or [])
+    message = str(error)[:512]
+    _log.warning("%s", message)
+    if any(c.get("type") == "Stalled" and c.get("message") == message for c in known):
+        return
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    mine = [
+        {
+            "type": kind.value,
+            "status": value,
+            "reason": Reason.INVALID_SPEC.value,
+            "message": message,
+            "lastTransitionTime": now,
+            "observedGeneration": metadata.get("generation", 0),
+        }
+        for kind, value in ((ConditionType.READY, "False"), (ConditionType.STALLED, "True"))
+    ]
+    others = [c for c in known if c.get("type") not in ("Ready", "Stalled")]
+    status["conditions"] = [*others, *mine]
+    try:
+        written = await kube.write_status(
+            PodiumKind.PROMOTIONS,
+            str(metadata["namespace"]),
+            str(metadata["name"]),
+            uid=str(metadata["uid"]),
+            resource_version=str(metadata["resourceVersion"]),
+            status=status,
+        )
+        cache.put_promotion(written)
+    except ClusterError as failed:
+        _log.info("its conditions were not written: %s", failed)
