@@ -24,8 +24,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.queueing.exit_timeout = 2.0
     settings.watching.chunk_size = 500
     # A watch whose connection died silently is replaced by its deadline, or by silence.
-    settings.watching.server_timeout = 300.0
-    settings.watching.client_timeout = 330.0
+    settings.watching.server_timeout = 300  # Kubernetes takes whole seconds only
+    settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10.0
     settings.networking.request_timeout = 30.0
     return settings
@@ -35,8 +35,8 @@ def _registry(hints: Hints) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator]
-    async def login(**_: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account() or kopf.login_with_kubeconfig()
+    async def login(**about: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**about) or kopf.login_with_kubeconfig(**about)
 
     @kopf.on.event(GROUP, VERSION, "modelpromotions", registry=registry)  # type: ignore[untyped-decorator]
     async def promotion(event: Mapping[str, Any], **_: Any) -> None:
