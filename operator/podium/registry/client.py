@@ -59,7 +59,7 @@ class RegistryClient(RegistryConnection):
 
         Raises WorkspaceUnsupported when a workspace is configured that the server would ignore.
         """
-        found = await probe.capabilities(self._call, self._read)
+        found = await probe.capabilities(self._call, self._raw)
         self._capabilities = found
         if self._workspace is not None and not found.workspaces:
             raise WorkspaceUnsupported(
@@ -132,11 +132,11 @@ class RegistryClient(RegistryConnection):
         call = requests.search_models(filters.name_in(names), len(names))
         try:
             async for page in self._pages(call, wire.ModelsAnswer):
-                for stored in page.registered_models:
-                    if stored.name in wanted:
-                        found[stored.name] = wire.model_from(stored)
-                    else:
-                        self._learn(name_in=False)
+                if any(stored.name not in wanted for stored in page.registered_models):
+                    # The filter is ignored, as by MLflow 2.2; an empty registry hid it so far.
+                    self._learn(name_in=False)
+                    return await self._search_without_names(names)
+                found |= {m.name: wire.model_from(m) for m in page.registered_models}
         except TooLarge:
             if len(names) == 1:
                 raise

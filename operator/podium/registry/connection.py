@@ -7,6 +7,7 @@ Everything that leaves for the server passes `RegistryConnection._send`.
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 import ssl
 from collections.abc import Awaitable, Callable
@@ -49,6 +50,7 @@ WORKSPACE_HEADER = "X-MLFLOW-WORKSPACE"
 ReadCredentials = Callable[[], Awaitable[Credentials | None]]
 OnRequest = Callable[[str, float, str], None]
 T = TypeVar("T")
+Parse = Callable[[Answer], T]
 
 
 def checked_address(tracking_uri: str) -> URL:
@@ -99,7 +101,7 @@ class RegistryConnection:
         self._tls = _tls_context(ca_pem) if self._base.scheme == "https" else None
         self._timeout = request_timeout
         self._clock = clock or SystemClock()
-        self._observe = on_request or (lambda _operation, _seconds, _outcome: None)
+        self._on_request = on_request
         self._max_answer_bytes = max_answer_bytes
         self._read_credentials = credentials
         self._credentials: Credentials | None = None
@@ -133,11 +135,17 @@ class RegistryConnection:
 
         A write is over by `deadline` (by default the request timeout from now).
         """
+
+        def parse(answer: Answer) -> T:
+            return answers.decode(answer, answer_type, call, self.address)
+
         if call.writes:
-            answer = await self._write(call, deadline or self._deadline())
-        else:
-            answer = await self._read(call)
-        return answers.decode(answer, answer_type, call, self.address)
+            return await self._write(call, parse, deadline or self._deadline())
+        return await self._read(call, parse)
+
+    async def _raw(self, call: Call) -> Answer:
+        """Perform a read whose answer is not JSON."""
+        return await self._read(call, lambda answer: answer)
 
     async def _before(self, deadline: float, reading: Awaitable[T]) -> T:
         """What a write needs to read first, within the write's own deadline."""
@@ -150,7 +158,7 @@ class RegistryConnection:
                 "read before a write; nothing was written. Check that the server is well."
             ) from None
 
-    async def _read(self, call: Call) -> Answer:
+    async def _read(self, call: Call, parse: Parse[T]) -> T:
         retrying = tenacity.AsyncRetrying(
             sleep=self._clock.sleep,
             stop=tenacity.stop_after_attempt(READ_ATTEMPTS),
@@ -158,32 +166,36 @@ class RegistryConnection:
             retry=tenacity.retry_if_exception(_worth_repeating),
             reraise=True,
         )
-        return await retrying(self._exchange, call, MAX_WAIT_FOR_TURN_SECONDS)
+        return await retrying(self._exchange, call, parse, MAX_WAIT_FOR_TURN_SECONDS, None)
 
-    async def _write(self, call: Call, deadline: float) -> Answer:
+    async def _write(self, call: Call, parse: Parse[T], deadline: float) -> T:
         """A write is bounded as a whole, its wait for a turn too: nothing of it outlives this."""
         trip = _Trip()
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._exchange(call, self._timeout, trip)
+                return await self._exchange(call, parse, self._timeout, trip)
         except TimeoutError:
             raise self._no_answer(call, trip, f"within {self._timeout:g} s") from None
 
-    async def _exchange(self, call: Call, wait_at_most: float, trip: _Trip | None = None) -> Answer:
+    async def _exchange(
+        self, call: Call, parse: Parse[T], wait_at_most: float, trip: _Trip | None
+    ) -> T:
         """One turn: pacing, credentials, the request, and once more after a stale credential."""
         trip = trip or _Trip()
         self._throttle.admit()
         await self._rate_limit.wait(at_most=wait_at_most)
         credentials = await self._current_credentials(fresh=False)
         try:
-            return await self._attempt(call, credentials, trip)
+            return await self._attempt(call, parse, credentials, trip)
         except Unauthenticated:
             renewed = await self._current_credentials(fresh=True)
             if renewed == credentials:
                 raise
-            return await self._attempt(call, renewed, trip)
+            return await self._attempt(call, parse, renewed, trip)
 
-    async def _attempt(self, call: Call, credentials: Credentials | None, trip: _Trip) -> Answer:
+    async def _attempt(
+        self, call: Call, parse: Parse[T], credentials: Credentials | None, trip: _Trip
+    ) -> T:
         """One request, its outcome told to the breaker and the observer."""
         self._breaker.admit()
         started = self._clock.monotonic()
@@ -191,6 +203,7 @@ class RegistryConnection:
         try:
             answer = await self._send(call, _headers(credentials, self._workspace), trip)
             self._raise_for_status(answer, call, credentials)
+            parsed = parse(answer)
         except RegistryError as error:
             outcome = error.reason.value
             if isinstance(error, RegistryUnavailable | AmbiguousWrite):
@@ -205,9 +218,10 @@ class RegistryConnection:
         else:
             outcome = "ok"
             self._breaker.succeeded()
-            return answer
+            return parsed
         finally:
-            self._observe(call.operation, self._clock.monotonic() - started, outcome)
+            if self._on_request is not None:
+                self._on_request(call.operation, self._clock.monotonic() - started, outcome)
 
     def _raise_for_status(
         self, answer: Answer, call: Call, credentials: Credentials | None
@@ -357,8 +371,8 @@ def _headers(credentials: Credentials | None, workspace: str | None) -> dict[str
     if credentials.token:
         headers[hdrs.AUTHORIZATION] = f"Bearer {credentials.token}"
     elif credentials.username is not None:
-        basic = aiohttp.BasicAuth(credentials.username, credentials.password or "", "utf-8")
-        headers[hdrs.AUTHORIZATION] = basic.encode()
+        pair = f"{credentials.username}:{credentials.password or ''}".encode()
+        headers[hdrs.AUTHORIZATION] = f"Basic {base64.b64encode(pair).decode()}"
     return headers
 
 
