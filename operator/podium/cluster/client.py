@@ -12,8 +12,8 @@ from typing import cast
 
 from podium.cluster import resources
 from podium.cluster.connection import ApiConnection, Fence, Request, Verb
-from podium.cluster.errors import ApiUnavailable, ClusterError, NotFound
-from podium.cluster.events import EventSeries, Note, event_body, log_lost
+from podium.cluster.errors import ClusterError, NotFound
+from podium.cluster.events import EventSeries, Note, Step, event_body, log_lost
 from podium.cluster.resources import PODIUM, PodiumKind, Raw, Resource
 from podium.engine.decision import EventType
 
@@ -172,28 +172,29 @@ class KubernetesClient:
         step = self._series.next(note, now)
         if step is None:
             return
-        namespace = note.namespace
         try:
-            if step.series is not None:
-                try:
-                    await self._write(
-                        Request(
-                            Verb.PATCH,
-                            resources.EVENTS,
-                            namespace,
-                            step.name,
-                            body={"series": step.series},
-                            content_type="application/merge-patch+json",
-                        )
-                    )
-                    return
-                except NotFound:  # the API server forgets Events, by default after an hour
-                    step = self._series.restart(note, now)
-            body = event_body(note, step.name, self._reporting_instance, now)
-            await self._write(Request(Verb.CREATE, resources.EVENTS, namespace, body=body))
+            await self._write_event(note, step, now)
         except ClusterError as error:
             self._series.forget(note)
             log_lost(note, error)
+
+    async def _write_event(self, note: Note, step: Step, now: datetime) -> None:
+        if step.series is not None:
+            request = Request(
+                Verb.PATCH,
+                resources.EVENTS,
+                note.namespace,
+                step.name,
+                body={"series": step.series},
+                content_type="application/merge-patch+json",
+            )
+            try:
+                await self._write(request)
+                return
+            except NotFound:  # the API server forgets Events, by default after an hour
+                step = self._series.restart(note, now)
+        body = event_body(note, step.name, self._reporting_instance, now)
+        await self._write(Request(Verb.CREATE, resources.EVENTS, note.namespace, body=body))
 
     async def _get(self, resource: Resource, namespace: str, name: str) -> Raw | None:
         try:
@@ -248,6 +249,3 @@ def label_selector(selector: Raw) -> str:
 
 def _items(labels: object) -> list[tuple[str, str]]:
     return sorted(cast(Mapping[str, str], labels or {}).items())
-
-
-__all__ = ["ApiUnavailable", "KubernetesClient", "label_selector"]
