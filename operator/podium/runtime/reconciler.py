@@ -44,7 +44,7 @@ from podium.runtime.signing import Signer
 STALLED_SECONDS = 300.0
 HINTED_SECONDS = 5.0  # how soon after a failure a hint may bring the next try
 SETTLING_SECONDS = REQUEST_SECONDS + 5.0  # how long a timed-out write may still take effect
-MANY_PASSES = 40  # at once, in a row: then the promotion waits a little between passes
+MANY_PASSES = 120  # at once, in a row: then the promotion waits a little between passes
 Raw = Mapping[str, object]
 
 _log = logging.getLogger(__name__)

@@ -130,6 +130,10 @@ class Registry:
         found = self.call("GET", "model-versions/search", filter=f'name = "{quoted}"')
         return {v["version"]: v for v in found.get("model_versions", [])}
 
+    def tags(self, model: str, version: str) -> dict[str, str]:
+        found = self.versions(model)[version].get("tags", [])
+        return {tag["key"]: tag["value"] for tag in found}
+
     def stages(self, model: str) -> dict[str, str]:
         versions = self.versions(model).items()
         return {n: v["current_stage"] for n, v in versions if v["current_stage"] != "None"}

@@ -38,8 +38,11 @@ def test_two_champions_a_refusal_and_a_rollback(
     scene.registry.register(scene.model, accuracy=0.5)
     scene.wait("3 is refused", lambda: scene.phase() == "Rejected")
     assert scene.registry.alias(scene.model) == "2"
-    tags = {t["key"]: t["value"] for t in scene.registry.versions(scene.model)["3"]["tags"]}
-    assert tags["podium.dev/champion/validation"] == "failed: accuracy"
+    said = "podium.dev/champion/validation"
+    scene.wait(
+        "MLflow tells",
+        lambda: scene.registry.tags(scene.model, "3").get(said) == "failed: accuracy",
+    )
 
     scene.apply(deployment(fault="crash@4"))
     scene.kubectl("rollout", "status", "deployment/api", "--timeout=60s")
