@@ -1,0 +1,91 @@
+"""`python -m demo up|down`: shows everything, or removes everything."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from testbed import cluster as clusters
+from testbed import kind
+from testbed.errors import TestbedError
+from testbed.plan import Size
+
+NAME = "demo"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 every claim held, 1 one did not or something failed."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("command", choices=["up", "down"])
+    parser.add_argument("--name", default=NAME, help="the test bed's cluster (default: demo)")
+    parser.add_argument(
+        "--simulate",
+        action="store_true",
+        default=os.environ.get("SIMULATE", "") not in ("", "0"),
+        help="simulated nodes: no root, no Docker, no predictions",
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.command == "down":
+            if not clusters.down(arguments.name):
+                print("There is no demo to remove.")
+            return 0
+        return _up(arguments.name, arguments.simulate)
+    except TestbedError as failure:
+        print(f"demo: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted. make demo starts over; make demo-down removes everything.")
+        return 130
+
+
+def _up(name: str, simulate: bool) -> int:
+    from demo.timeline import ClaimError, Timeline  # noqa: PLC0415
+
+    timeline = Timeline()
+    if simulate:
+        size = Size.CONTROL
+    elif kind.available():
+        size = Size.KIND
+    elif sys.platform == "linux" and os.geteuid() == 0:
+        size = Size.NODE
+    else:
+        print(
+            "demo: real pods need root on Linux, or Docker with kind; here is neither.\n"
+            "Without them, on simulated nodes and without predictions: make demo SIMULATE=1",
+            file=sys.stderr,
+        )
+        return 1
+    timeline.act({
+        Size.CONTROL: "a Kubernetes with simulated nodes; MLflow and Podium beside it",
+        Size.KIND: "a Kubernetes made by kind; MLflow and Podium in it",
+        Size.NODE: "a Kubernetes with one real node, this machine; MLflow and Podium in it",
+    }[size])  # fmt: skip
+    from demo.stage import RealStage, Stage  # noqa: PLC0415
+
+    stage: Stage
+    if size is Size.CONTROL:
+        from demo.simulated import SimulatedStage  # noqa: PLC0415
+
+        stage = SimulatedStage(name)
+    else:
+        stage = RealStage(name, size)
+    stage.build()
+    from demo.models import Laboratory  # noqa: PLC0415
+    from demo.story import Story, closing  # noqa: PLC0415
+
+    timeline.tell(f"MLflow is ready at {stage.mlflow_uri}, and so is podium-operator")
+    story = Story(stage, Laboratory(stage.mlflow_uri), timeline)
+    try:
+        story.tell()
+    except ClaimError as failure:
+        print(f"\n{stage.explain()}", file=sys.stderr)
+        print(f"\ndemo: {failure}", file=sys.stderr)
+        return 1
+    closing(story, str(stage.cluster.kubeconfig))
+    timeline.plain(f"\nAll {timeline.claims} claims held, in {timeline.elapsed:.0f} s.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
