@@ -30,6 +30,7 @@ from podium.engine.decision import (
 )
 from podium.engine.observation import Observation, Problem
 from podium.registry.errors import StagesUnsupported, VersionNotFound
+from podium.runtime.cache import Cache
 from podium.runtime.connected import REQUEST_SECONDS, Connected
 from podium.targets import deployment as deployments
 
@@ -55,6 +56,7 @@ class Performer:
     ClusterError."""
 
     kube: KubernetesClient
+    cache: Cache
     fence: Callable[[float], None]
     guard: Guard
     seen: Observation
@@ -206,8 +208,9 @@ class Performer:
         if raw is None or metadata.get("uid") != action.uid:
             return
         if cast(Raw, raw.get("status") or {}).get("outcome"):
+            self.cache.put_decision(raw)
             return
-        await self.kube.write_status(
+        answered = await self.kube.write_status(
             PodiumKind.DECISIONS,
             namespace,
             action.name,
@@ -215,6 +218,8 @@ class Performer:
             resource_version=str(metadata["resourceVersion"]),
             status=write({"outcome": action.outcome.value, "message": action.message}),
         )
+        # The watch may be late: a decision that still looks unanswered would be told twice.
+        self.cache.put_decision(answered)
 
 
 def _target(seen: Observation, name: str) -> Target:

@@ -224,6 +224,7 @@ class Reconciler:
         connected = self._registries.get(Name(name.namespace, seen.spec.registry_ref.name))
         performer = Performer(
             kube=self._kube,
+            cache=self._cache,
             fence=self._fence,
             guard=lambda: self._guard(promotion),
             seen=seen,
