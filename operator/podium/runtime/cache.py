@@ -220,7 +220,9 @@ def _cached(raw: Raw) -> CachedPromotion:
         alias=spec.alias,
         stage=spec.stage,
         targets=frozenset(target.deployment.name for target in spec.targets),
-        all_versions=spec.candidate is not None and spec.candidate.latest is not None,
+        all_versions=bool(
+            spec.candidate and spec.candidate.latest and spec.candidate.latest.match_tags
+        ),
         phase=attempt.phase if attempt else None,
         rolling=bool(active and active.phase in _ROLLING and spec.targets),
         champion=promotion.status.champion_version,

@@ -75,6 +75,7 @@ class Connected:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        self._hint.set()
         self._task = asyncio.create_task(self._poll_for_ever())
 
     async def close(self) -> None:
@@ -82,6 +83,11 @@ class Connected:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.client.close()
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is not known yet if the server is well."""
+        return self.polled_at is None and self.problem is None
 
     def snapshot(self, model: str) -> Snapshot | None:
         """The last known state; None when there is none that may be believed."""
@@ -169,16 +175,22 @@ class Connected:
         self, name: str, want: Wanted, found: RegisteredModel | None, began: float
     ) -> bool:
         known = self._snapshots.get(name)
-        same = (
-            known is not None
-            and known.complete
-            and not want.all_versions
-            and _model_content(known.model) == _model_content(found)
+        if found is None:
+            return self._keep(name, Snapshot(began, None, {}, complete=True))
+        newest = {version.version: version for version in found.latest_versions}
+        same = known is not None and _model_content(known.model) == _model_content(found)
+        if known is not None and same and not want.all_versions:
+            versions: Mapping[str, Version] = {**known.versions, **newest}
+            return self._keep(name, Snapshot(began, found, versions, known.complete))
+        # At first sight the newest of each stage usually tell enough: ten thousand models must
+        # not cost ten thousand requests.
+        enough = newest.keys() >= set(found.aliases.values()) and all(
+            version.status == "READY" for version in newest.values()
         )
-        versions: Mapping[str, Version] = known.versions if known is not None and same else {}
-        if not same and found is not None:
-            began = time.monotonic()
-            versions = {v.version: v for v in await self.client.search_versions(name)}
+        if known is None and enough and not want.all_versions:
+            return self._keep(name, Snapshot(began, found, newest, complete=False))
+        began = time.monotonic()
+        versions = {v.version: v for v in await self.client.search_versions(name)}
         return self._keep(name, Snapshot(began, found, versions, complete=True))
 
 

@@ -165,7 +165,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
     kube = KubernetesClient(connection, fence=election.fence, reporting_instance=settings.pod_name)
     try:
         first = Backoff[str](random.Random())  # noqa: S311
-        cluster_id = await _cluster_id(kube, first)
+        asked = asyncio.create_task(_cluster_id(kube, first))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({asked, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            asked.cancel()
+            return 0
+        stopping.cancel()
+        cluster_id = await asked
         operator = Operator(settings, kube, election, cluster_id, metrics)
         operators.append(operator)
         return await _run(operator, metrics, stop)

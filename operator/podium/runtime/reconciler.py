@@ -139,6 +139,8 @@ class Reconciler:
         except ParseError as error:
             await unreadable.tell(self._kube, self._cache, unpack(entry.packed), error)
             return None
+        if self._registries.pending(Name(name.namespace, promotion.spec.registry_ref.name)):
+            return None
         memory = self._memories.setdefault(name, Memory())
         attempt = promotion.status.active
         with about(

@@ -68,6 +68,15 @@ class Registries:
             f"there is no ModelRegistry {name}; create it, or name another in spec.registryRef",
         )
 
+    def pending(self, name: Name) -> bool:
+        """Whether the registry exists and nobody has found out yet how it is. Passes wait for
+        that, or each start of the operator would write to every status."""
+        connected = self._connected.get(name)
+        if connected is not None:
+            return connected.pending
+        exists = name in self._cache.registries or self._from_environment(name) is not None
+        return exists and name not in self._problems
+
     def server_of(self, name: Name) -> tuple[str, str | None] | None:
         """What two registries have in common when they are the same server and workspace."""
         spec = self._built_from[name][0] if name in self._built_from else None

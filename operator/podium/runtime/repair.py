@@ -92,6 +92,9 @@ class Repair:
                     suspects.append(raw)
             async for raw in self._kube.list_decisions(namespace):
                 self._hints.decision(None, raw)
+            if first:
+                async for raw in self._kube.list_deployments(namespace):
+                    self._cache.put_deployment(raw)
         gone = known - found
         if suspects or gone:
             await asyncio.sleep(LAG_SECONDS)
