@@ -21,10 +21,10 @@ help:  ## list these commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
 
 .PHONY: demo demo-down
-demo: $(READY)  ## four versions of a model on a real cluster: promoted, refused, rolled back
+demo:  ## four versions of a model on a real cluster: promoted, refused, rolled back
 	bash demo/run up
 
-demo-down: $(READY)  ## remove all that the demo made; caches stay
+demo-down:  ## remove all that the demo made; caches stay
 	bash demo/run down
 
 .PHONY: test test-fast test-unit test-integration test-e2e
