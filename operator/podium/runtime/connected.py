@@ -112,7 +112,10 @@ class Connected:
         except ModelNotFound:
             found, versions = None, []
         fresh = Snapshot(began, found, {v.version: v for v in versions}, complete=True)
-        self._keep(model, fresh)
+        known = self._snapshots.get(model)
+        if self._keep(model, fresh) and known is not None:
+            # What one promotion did to the model, others wait for: the poll will see no change.
+            self._changed(model)
         return fresh
 
     def _keep(self, model: str, fresh: Snapshot) -> bool:
