@@ -153,6 +153,8 @@ def up(name: str = "default", size: str | Size = Size.CONTROL, simulated_nodes: 
                 f"cluster {name} has size {kept.size.value}; to change it run first: "
                 f"python -m testbed down --name {name}"
             )
+        if size is Size.NODE:
+            machine.refuse_second(where)
         if kept is None:
             kept = plan.make(size, simulated_nodes)
             plan.save(where, kept)

@@ -61,15 +61,21 @@ def cgroup_name(where: ClusterDir) -> str:
     return f"podium-testbed-{where.name}"
 
 
-def claim(where: ClusterDir) -> None:
-    """One real node per machine; remember the machine as it was."""
-    _OWNER.parent.mkdir(parents=True, exist_ok=True)
+def refuse_second(where: ClusterDir) -> str:
+    """One real node per machine. Gives the folder of the cluster that has it, "" for none."""
     owner = _OWNER.read_text() if _OWNER.exists() else ""
     if owner not in {"", str(where.root)} and Path(owner).exists():
         raise TestbedError(
             f"the real node of this machine belongs to cluster {Path(owner).name} ({owner}); "
             f"run first: python -m testbed down --name {Path(owner).name}"
         )
+    return owner
+
+
+def claim(where: ClusterDir) -> None:
+    """Remember the machine as it was, and whose node it has."""
+    _OWNER.parent.mkdir(parents=True, exist_ok=True)
+    owner = refuse_second(where)
     before = where.root / "machine.json"
     if not before.exists():
         foreign = [line for line in _rules() if line.startswith(":KUBE-")]

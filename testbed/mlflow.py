@@ -28,7 +28,7 @@ from testbed.postgres import PostgresServer, free_port
 from testbed.processes import end, locked, run, wait_until
 from testbed.progress import phase
 
-READY_WITHIN_SECONDS = 90.0
+READY_WITHIN_SECONDS = 180.0
 # Releases of their time; newer ones no longer have what an MLflow 2 imports.
 OLD_DEPENDENCIES = ("sqlalchemy<2.1", "setuptools<81")
 

@@ -83,7 +83,7 @@ def start(where: ClusterDir, component: Component) -> None:
             cwd=where.root,
         )
     with contextlib.suppress(psutil.NoSuchProcess):
-        record = {"pid": child.pid, "started": psutil.Process(child.pid).create_time()}
+        record = {"pid": child.pid, "ticks": started(child.pid)}
         _write_atomically(where.pids / f"{component.name}.json", json.dumps(record))
 
 
@@ -92,12 +92,24 @@ def find(where: ClusterDir, name: str) -> psutil.Process | None:
     try:
         record = json.loads((where.pids / f"{name}.json").read_text())
         process = psutil.Process(record["pid"])
-        same = abs(process.create_time() - record["started"]) < 0.01
-        if same and process.status() != psutil.STATUS_ZOMBIE:
+        if started(process.pid) == record["ticks"] and process.status() != psutil.STATUS_ZOMBIE:
             return process
     except (FileNotFoundError, ValueError, KeyError, psutil.Error):
         pass
     return None
+
+
+def started(pid: int) -> float:
+    """When a process started, in a unit that never changes while it runs.
+
+    On Linux: clock ticks since boot. `create_time` there adds the boot time, which the kernel
+    computes anew from an adjusted clock: it was seen to jump, and a live component to be
+    taken for a foreign one.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        # The second field is the program's name in parentheses and may hold spaces.
+        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return float(psutil.Process(pid).create_time())
 
 
 def marked(where: ClusterDir) -> list[psutil.Process]:

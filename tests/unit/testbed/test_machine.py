@@ -67,7 +67,7 @@ def test_a_component_is_found_and_ended(where: ClusterDir) -> None:
 def test_a_pid_that_somebody_else_has_by_now_is_not_ours(where: ClusterDir) -> None:
     where.pids.mkdir()
     mine = psutil.Process()
-    stale = f'{{"pid": {mine.pid}, "started": {mine.create_time() - 100}}}'
+    stale = f'{{"pid": {mine.pid}, "ticks": {processes.started(mine.pid) - 100}}}'
     (where.pids / "etcd.json").write_text(stale)
     assert processes.find(where, "etcd") is None
 
