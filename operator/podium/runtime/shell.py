@@ -64,6 +64,8 @@ async def watch(
     await kopf.operator(
         registry=_registry(hints),
         settings=_settings(),
+        # Else kopf asks for the name of the user, and a container's user may have none.
+        identity="podium-operator",
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
