@@ -68,6 +68,15 @@ class Reason(StrEnum):
     ROLLBACK_FAILED = "RollbackFailed"  # the version rolled back to does not become ready either
     HELD = "Held"  # takes no new candidate until a Release
 
+    # The phases of an attempt, as the reason of AttemptActive (others stand elsewhere here)
+    VALIDATING = "Validating"  # gates are evaluated
+    PROMOTING = "Promoting"  # the alias moves and the targets follow
+    VERIFYING = "Verifying"  # the targets roll out
+    ROLLING_BACK = "RollingBack"  # the last good version becomes the champion again
+    REJECTED = "Rejected"  # a gate or a person refused the version
+    EXPIRED = "Expired"  # an approval or an input did not come in time
+    SUPERSEDED = "Superseded"  # something newer, or a change of the selector, ended the attempt
+
     # How an attempt came to its end, and Events on the way
     GATE_FAILED = "GateFailed"  # a gate said Fail
     GATE_PENDING = "GatePending"  # a gate waits for its input

@@ -137,7 +137,7 @@ def _attempt_active(status: PromotionStatus) -> Wanted:
         return kind, False, Reason.NO_ATTEMPT, ""
     text = f"version {attempt.version} {attempt.phase}"
     text = f"{text}: {attempt.message}" if attempt.message else text
-    return kind, not attempt.phase.terminal, Reason.NO_ATTEMPT, text
+    return kind, not attempt.phase.terminal, Reason(attempt.phase.value), text
 
 
 def _condition(
