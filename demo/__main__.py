@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _up(name: str, simulate: bool) -> int:
-    from demo.timeline import ClaimError, Timeline  # noqa: PLC0415
+    from demo.timeline import ClaimError, Timeline
 
     timeline = Timeline()
     if simulate:
@@ -61,18 +61,18 @@ def _up(name: str, simulate: bool) -> int:
         Size.KIND: "a Kubernetes made by kind; MLflow and Podium in it",
         Size.NODE: "a Kubernetes with one real node, this machine; MLflow and Podium in it",
     }[size])  # fmt: skip
-    from demo.stage import RealStage, Stage  # noqa: PLC0415
+    from demo.stage import RealStage, Stage
 
     stage: Stage
     if size is Size.CONTROL:
-        from demo.simulated import SimulatedStage  # noqa: PLC0415
+        from demo.simulated import SimulatedStage
 
         stage = SimulatedStage(name)
     else:
         stage = RealStage(name, size)
     stage.build()
-    from demo.models import Laboratory  # noqa: PLC0415
-    from demo.story import Story, closing  # noqa: PLC0415
+    from demo.models import Laboratory
+    from demo.story import Story, closing
 
     timeline.tell(f"MLflow is ready at {stage.mlflow_uri}, and so is podium-operator")
     story = Story(stage, Laboratory(stage.mlflow_uri), timeline)

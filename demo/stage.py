@@ -210,7 +210,8 @@ def explanation(cluster: Cluster) -> str:
     asks: Mapping[str, tuple[str, ...]] = {
         "Conditions": (
             "get", "mp", "iris", f"--namespace={NAMESPACE}", "-o",
-            'jsonpath={range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{"\\n"}{end}',
+            "jsonpath={range .status.conditions[*]}{.type}={.status} {.reason}: "
+            '{.message}{"\\n"}{end}',
         ),
         "Pods": ("get", "pods", f"--namespace={NAMESPACE}"),
     }  # fmt: skip
