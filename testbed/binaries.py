@@ -159,6 +159,7 @@ def _build(module: Module, programs: list[Program]) -> None:
     go = find_go()
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
     env |= {"GOTOOLCHAIN": "local", "GOWORK": "off", "PATH": f"{go.parent}:{os.environ['PATH']}"}
+    env.pop("GOROOT", None)  # each Go knows its own
     packages = [p.package for p in programs]
     tags = ["-tags", module.tags] if module.tags else []
     names = ", ".join(p.name for p in programs)

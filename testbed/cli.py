@@ -59,8 +59,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    if os.environ.get("KUBECONFIG") and not arguments.kind:
-        return _use_given(Path(os.environ["KUBECONFIG"]))
+    given = os.environ.get("KUBECONFIG", "")
+    # One of our own was exported by who followed `up`'s last line: that is no foreign cluster.
+    ours = Path(given).is_relative_to(layout.cache_root()) if given else True
+    if not ours and not arguments.kind:
+        return _use_given(Path(given))
     size = Size.KIND if arguments.kind else Size(arguments.size)
     made = cluster.up(arguments.name, size, arguments.nodes)
     say(f"Ready: export KUBECONFIG={made.kubeconfig}")
