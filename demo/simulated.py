@@ -89,7 +89,7 @@ class SimulatedStage:
             "GIT_PYTHON_REFRESH": "quiet",
         }
         url = f"{self.mlflow_uri}/health"
-        return Component("mlflow", tuple(argv), self.mlflow_uri, lambda: _answers(url), env, 90)
+        return Component("mlflow", tuple(argv), self.mlflow_uri, lambda: _answers(url), env, 180)
 
     def _operator(self) -> Component:
         argv = [sys.executable, "-m", "podium.runtime.main", "--all-namespaces"]
@@ -97,7 +97,7 @@ class SimulatedStage:
         argv += ["--metrics-port=0", f"--health-port={self._health}"]
         env = {"KUBECONFIG": str(self.cluster.kubeconfig), "POD_NAME": "podium-demo"}
         url = f"http://127.0.0.1:{self._health}/readyz"
-        return Component("operator", tuple(argv), url, lambda: _answers(url), env, 60)
+        return Component("operator", tuple(argv), url, lambda: _answers(url), env, 120)
 
 
 def _answers(url: str) -> bool:

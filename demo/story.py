@@ -149,7 +149,7 @@ class Story:
                         f"Version {version} is not {phase} and served after {within:.0f} s."
                     )
                 seen = sight
-                time.sleep(0.4)
+                time.sleep(1)
 
     def _look(self, before: Sight | None) -> Sight:
         status = self._get("modelpromotion", "iris").get("status", {})
