@@ -37,21 +37,27 @@ KINDS = (
 
 
 class Servers:
-    """Starts each server the first time a test wants it; the first wish starts all."""
+    """Starts each server the first time a test wants it, and those likely wanted next."""
 
-    def __init__(self, stack: contextlib.ExitStack) -> None:
+    def __init__(self, stack: contextlib.ExitStack, pool: ThreadPoolExecutor) -> None:
         self._stack = stack
-        self._pool = stack.enter_context(ThreadPoolExecutor(max_workers=len(KINDS) + 1))
+        self._pool = pool
         self._started: dict[str, Future[MlflowServer]] = {}
 
+    def start(self, name: str) -> Future[MlflowServer]:
+        """The server of that kind, or with authentication for `auth`, perhaps not up yet."""
+        if name not in self._started:
+            kind = next((kind for kind in KINDS if kind.name == name), None)
+            self._started[name] = (
+                self._pool.submit(self._start, kind)
+                if kind
+                else self._pool.submit(self._start_with_authentication)
+            )
+        return self._started[name]
+
     def get(self, name: str) -> MlflowServer:
-        """The running server of that kind, or with authentication for `auth`."""
-        for kind in KINDS:
-            if kind.name not in self._started:
-                self._started[kind.name] = self._pool.submit(self._start, kind)
-        if "auth" not in self._started:
-            self._started["auth"] = self._pool.submit(self._start_with_authentication)
-        return self._started[name].result()
+        """The running server of that kind."""
+        return self.start(name).result()
 
     def _start(self, kind: Kind) -> MlflowServer:
         if kind.installed:
@@ -68,9 +74,16 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
-    with contextlib.ExitStack() as stack:
-        yield Servers(stack)
+def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
+    # Two at a time: a server's start is one core's work for about ten seconds. The pool ends
+    # first, so that a server that is still starting is ended too.
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(max_workers=2) as pool:
+        started = Servers(stack, pool)
+        ids = " ".join(item.nodeid for item in request.session.items)
+        for kind in KINDS:
+            if f"[{kind.name}" in ids:
+                started.start(kind.name)
+        yield started
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
