@@ -1,4 +1,7 @@
-"""Asks the Service all the time while the champion changes, and counts who answered."""
+"""Asks the Service all the time while the champion changes, and counts who answered.
+
+`offline` may grow meanwhile: who answered is worked out when it is asked.
+"""
 
 import threading
 from collections import Counter
@@ -20,11 +23,11 @@ class Asker:
     ) -> None:
         self._stage = stage
         self._rows = rows
-        self._versions = {answers: version for version, answers in offline.items()}
+        self._offline = offline
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
-        self.answered: Counter[str] = Counter()
-        self.failures: list[str] = []
+        self._given: Counter[tuple[str, ...]] = Counter()
+        self._unanswered: list[str] = []
 
     def __enter__(self) -> "Asker":
         if self._stage.serves:
@@ -37,19 +40,30 @@ class Asker:
             self._thread.join(15)
 
     @property
-    def tally(self) -> str:
+    def asked(self) -> int:
+        """How many questions there were."""
+        return self._given.total() + len(self._unanswered)
+
+    @property
+    def answered(self) -> dict[str, int]:
         """How many answers came from which version."""
-        return ", ".join(f"version {v}: {n}" for v, n in sorted(self.answered.items()))
+        return {v: self._given[a] for v, a in self._offline.items() if self._given[a]}
+
+    @property
+    def failures(self) -> list[str]:
+        """Questions without an answer, and answers that no version gives."""
+        known = set(self._offline.values())
+        strange = [f"an answer that no version gives: {a}" for a in self._given if a not in known]
+        return self._unanswered + strange
+
+    @property
+    def tally(self) -> str:
+        """The same for people."""
+        return ", ".join(f"version {v}: {n}" for v, n in self.answered.items())
 
     def _ask(self) -> None:
         while not self._end.wait(_PAUSE):
             try:
-                answers = self._stage.predict(self._rows)
+                self._given[self._stage.predict(self._rows)] += 1
             except PredictionError as failure:
-                self.failures.append(str(failure))
-                continue
-            version = self._versions.get(answers)
-            if version is None:
-                self.failures.append(f"answers that no version gives: {answers}")
-            else:
-                self.answered[version] += 1
+                self._unanswered.append(str(failure))

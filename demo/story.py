@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from demo.asker import Asker
-from demo.models import ALIAS, BOUND, MODEL, Laboratory, Trained
+from demo.models import ALIAS, BOUND, MODEL, Answers, Laboratory, Trained
 from demo.stage import NAMESPACE, Manifest, Stage, together
 from demo.timeline import ClaimError, Timeline
 
@@ -52,6 +52,7 @@ class Story:
     laboratory: Laboratory
     timeline: Timeline
     trained: dict[str, Trained] = field(default_factory=dict)
+    offline: dict[str, Answers] = field(default_factory=dict)
     aliases: list[str | None] = field(default_factory=list)
 
     def tell(self) -> None:
@@ -118,6 +119,7 @@ class Story:
         made = self.laboratory.train(number)
         self.timeline.claim(made.version == number, f"registered version {number}", made.version)
         self.trained[number] = made
+        self.offline[number] = made.offline
         self.timeline.tell(
             f"version {number}: {made.summary}, accuracy {made.accuracy:.3f}; "
             f"its own artifact answers {_short(made.offline)}"
@@ -128,8 +130,7 @@ class Story:
         )
 
     def _asking(self) -> Asker:
-        offline = {version: made.offline for version, made in self.trained.items()}
-        return Asker(self.stage, self.laboratory.rows(), offline)
+        return Asker(self.stage, self.laboratory.rows(), self.offline)
 
     def _follow(self, phase: str, version: str, within: float) -> Sight:
         """Tell what happens until the attempt for `version` has come to `phase`, targets ready."""
@@ -194,7 +195,7 @@ class Story:
             self._claim_predictions(version)
 
     def _claim_predictions(self, version: str) -> None:
-        offline = self.trained[version].offline
+        offline = self.offline[version]
         rows = self.laboratory.rows()
         answers = together([rows] * _FRESH, self.stage)
         others = sorted({_short(each) for each in answers if each != offline})
@@ -208,10 +209,9 @@ class Story:
     def _claim_no_gap(self, asker: Asker) -> None:
         if not self.stage.serves:
             return
-        asked = sum(asker.answered.values()) + len(asker.failures)
         self.timeline.claim(
-            asked > 0 and not asker.failures,
-            f"{asked} predictions meanwhile, none failed ({asker.tally})",
+            asker.asked > 0 and not asker.failures,
+            f"{asker.asked} predictions meanwhile, none failed ({asker.tally})",
             "; ".join(asker.failures[:3]),
         )
 
