@@ -43,11 +43,18 @@ class MlflowApi:
             self.version(name)
 
     def version(
-        self, name: str, source: str = "s3://bucket/model", run_id: str | None = None, **tags: str
+        self,
+        name: str,
+        source: str = "s3://bucket/model",
+        run_id: str | None = None,
+        model_id: str | None = None,
+        **tags: str,
     ) -> str:
         fields: Json = {"name": name, "source": source, "tags": _listed(tags)}
         if run_id is not None:
             fields["run_id"] = run_id
+        if model_id is not None:
+            fields["model_id"] = model_id
         made = cast(Json, self._send("model-versions/create", "POST", fields)["model_version"])
         return str(made["version"])
 

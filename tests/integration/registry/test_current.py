@@ -79,7 +79,7 @@ async def test_a_versions_logged_model_is_found_through_copies(
     api = MlflowApi(server.uri)
     api.model(name)
     api.model(f"{name}-prod")
-    api.version(name, f"models:/{model_id}", run_id)
+    api.version(name, f"models:/{model_id}", run_id, model_id)
     api.version(f"{name}-prod", f"models:/{name}/1", run_id)
     client = open_client(server.uri)
     copied = await client.get_version(f"{name}-prod", "1")
