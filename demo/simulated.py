@@ -92,7 +92,8 @@ class SimulatedStage:
         return Component("mlflow", tuple(argv), self.mlflow_uri, lambda: _answers(url), env, 180)
 
     def _operator(self) -> Component:
-        argv = [sys.executable, "-m", "podium.runtime.main", "--all-namespaces"]
+        # Not `python -m`: the test bed takes programs of the same name for copies of one another.
+        argv = [str(Path(sys.executable).with_name("podium-operator")), "--all-namespaces"]
         argv += [f"--lease-namespace={OPERATOR_NAMESPACE}", "--bind=127.0.0.1"]
         argv += ["--metrics-port=0", f"--health-port={self._health}"]
         env = {"KUBECONFIG": str(self.cluster.kubeconfig), "POD_NAME": "podium-demo"}
