@@ -53,6 +53,7 @@ class Story:
     timeline: Timeline
     trained: dict[str, Trained] = field(default_factory=dict)
     offline: dict[str, Answers] = field(default_factory=dict)
+    last: Sight | None = None
     aliases: list[str | None] = field(default_factory=list)
 
     def tell(self) -> None:
@@ -135,10 +136,9 @@ class Story:
     def _follow(self, phase: str, version: str, within: float) -> Sight:
         """Tell what happens until the attempt for `version` has come to `phase`, targets ready."""
         deadline = time.monotonic() + within
-        seen: Sight | None = None
         with self.timeline.waiting(f"until version {version} is {phase}"):
             while True:
-                sight = self._look(seen)
+                sight = self.last = self._look(self.last)
                 if sight.phase == (version, phase) and sight.ready:
                     return sight
                 ended = sight.phase[0] == version and sight.phase[1] in _ENDS
@@ -149,7 +149,6 @@ class Story:
                     raise ClaimError(
                         f"Version {version} is not {phase} and served after {within:.0f} s."
                     )
-                seen = sight
                 time.sleep(1)
 
     def _look(self, before: Sight | None) -> Sight:
