@@ -120,13 +120,16 @@ def _reconciling(changing: bool, status: PromotionStatus) -> Wanted:
 
 def _stalled(status: PromotionStatus, problem: Problem | None) -> Wanted:
     kind = ConditionType.STALLED
-    if problem is not None:
-        return kind, problem.kind is ProblemKind.STALLED, problem.reason, problem.message
+    if problem is not None and problem.kind is ProblemKind.STALLED:
+        return kind, True, problem.reason, problem.message
     attempt = status.attempt
     if attempt and attempt.reason in (Reason.NO_PREVIOUS_CHAMPION, Reason.NO_DESTINATION):
         return kind, True, Reason(attempt.reason), attempt.message
     if status.hold:
         return kind, True, Reason.HELD, f"{status.hold.reason}; a Release lifts the hold"
+    if problem is not None:
+        # What waits by itself never hides what a person must do.
+        return kind, False, problem.reason, problem.message
     return kind, False, Reason.NOT_STALLED, ""
 
 
