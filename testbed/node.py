@@ -50,13 +50,19 @@ def prepare(where: ClusterDir, plan: Plan, binaries: Mapping[str, Path]) -> None
     cni = where.config / "cni"
     for folder in (cni, where.node, where.run):
         folder.mkdir(parents=True, exist_ok=True)
-    (cni / "10-testbed.conflist").write_text(json.dumps(cni_config(where), indent=1))
-    (where.config / "containerd.toml").write_text(containerd_config(where, binaries))
-    (where.config / "kubelet.yaml").write_text(yaml.safe_dump(kubelet_config(where, plan)))
-    (where.config / "kube-proxy.yaml").write_text(yaml.safe_dump(proxy_config(where, plan)))
-    (where.config / "Corefile").write_text(corefile(where, plan))
+    _write(cni / "10-testbed.conflist", json.dumps(cni_config(where), indent=1))
+    _write(where.config / "containerd.toml", containerd_config(where, binaries))
+    _write(where.config / "kubelet.yaml", yaml.safe_dump(kubelet_config(where, plan)))
+    _write(where.config / "kube-proxy.yaml", yaml.safe_dump(proxy_config(where, plan)))
+    _write(where.config / "Corefile", corefile(where, plan))
     # Pods take nothing from the machine's own resolver.
     (where.config / "resolv.conf").write_text("")
+
+
+def _write(path: Path, text: str) -> None:
+    """Leaves a file alone that is right already: kube-proxy ends itself when its own changes."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
 
 
 def finish(cluster: "Cluster") -> None:
