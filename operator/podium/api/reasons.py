@@ -91,7 +91,6 @@ class Reason(StrEnum):
     PROMOTED = "Promoted"  # the version is the champion and is served
     ADOPTED = "Adopted"  # Podium took over an alias that already pointed at a version
     ATTEMPT_STARTED = "AttemptStarted"  # a candidate is tried
-    ALIAS_MOVED = "AliasMoved"  # the alias was moved by Podium
     ALIAS_REVERTED = "AliasReverted"  # somebody moved the alias, Podium moved it back
     ROLLED_BACK = "RolledBack"  # the last good version is the champion again
     ROLLBACK_BY_DECISION = "RollbackByDecision"  # a person said Rollback

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from podium.api.promotion_status import Phase
 from podium.api.reasons import Reason
-from podium.engine import ledger, tags
+from podium.engine import ledger, serving, tags
 from podium.engine.answering import answer_decisions
 from podium.engine.awaiting_approval import awaiting_approval
 from podium.engine.baking import baking
@@ -20,7 +20,7 @@ from podium.engine.promoting import promoting
 from podium.engine.resting import resting
 from podium.engine.restoring import restore
 from podium.engine.rolling_back import rolling_back
-from podium.engine.steps import SOON, Chain, Step, act, blocked, first_decision, wait
+from podium.engine.steps import SOON, Chain, Step, act, blocked, first_decision, stall, wait
 from podium.engine.summary import summarize
 from podium.engine.validating import validating
 from podium.engine.verifying import verifying
@@ -59,6 +59,20 @@ def wait_for_model(seen: Observation, now: datetime) -> Decision | None:
         return None
     text = f"registered model {seen.spec.model} does not exist; register it in MLflow"
     return wait(seen, Reason.MODEL_NOT_FOUND, text, None)
+
+
+def refuse_alias_mode_without_aliases(seen: Observation, now: datetime) -> Decision | None:
+    """MLflow before 2.3: pods of that age cannot load `models:/NAME@champion`."""
+    if seen.model is None or seen.model.aliases_supported:
+        return None
+    by_alias = [t.name for t in seen.spec.targets if not serving.by_version(t)]
+    if not by_alias:
+        return None
+    text = (
+        f"this MLflow has no aliases; give target {by_alias[0]} modelSource type Version, or "
+        f"upgrade MLflow to 2.3 or newer"
+    )
+    return stall(seen, Reason.ALIASES_UNSUPPORTED, text)
 
 
 def wait_until_settled(seen: Observation, now: datetime) -> Decision | None:
@@ -102,6 +116,7 @@ ALWAYS: Chain = (
     yield_to_rival,
     wait_while_registry_is_away,
     wait_for_model,
+    refuse_alias_mode_without_aliases,
     restore,
     claim,
     wait_until_settled,

@@ -170,7 +170,6 @@ class Observation:
     rollout_slot: bool = True  # fewer rollouts run than --max-rollouts, or this is one of them
     candidate_since: datetime | None = None  # by the ledger of the alias that is the candidate
     poll_interval: timedelta = timedelta(seconds=15)
-    alias_right_at: datetime | None = None  # when a poll last saw the alias at the champion
 
     @property
     def spec(self) -> ModelPromotionSpec:

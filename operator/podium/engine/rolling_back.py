@@ -109,8 +109,8 @@ def _untouched(seen: Observation, attempt: AttemptStatus, name: str) -> bool:
     )
     if serving.by_version(target):
         return same_move and state.env_value == serving.model_uri(seen.spec.model, champion.version)
-    since = seen.alias_right_at or champion.since
-    return same_move and not serving.restarted_since(state, since)
+    # Nobody knows when the alias was moved (MLflow keeps no time): any later start is suspect.
+    return same_move and not serving.restarted_since(state, champion.since)
 
 
 def wait_until_good(seen: Observation, now: datetime) -> Decision | None:

@@ -306,3 +306,15 @@ def test_suspend_takes_no_step_forward() -> None:
     w.spec["suspend"] = False
     w.run()
     assert w.alias == "3"
+
+
+def test_an_old_mlflow_without_aliases_takes_only_targets_by_version() -> None:
+    w = world(targets=[TARGET])
+    w.aliases_supported = False
+    w.register("1")
+    w.run()
+    assert w.alias is None
+    assert w.condition("Stalled") == ("True", "AliasesUnsupported")
+    w.spec["targets"] = [PINNED]
+    w.run()
+    assert (w.alias, w.served()) == ("1", {"1"})

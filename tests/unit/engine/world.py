@@ -87,6 +87,7 @@ class World:
     writes: int = 0
     log: list[str] = field(default_factory=list)
     uid: str = "uid-1"
+    aliases_supported: bool = True
     on_pass: Callable[["World"], None] | None = None
 
     def __post_init__(self) -> None:
@@ -147,6 +148,7 @@ class World:
                 tags=dict(self.model_tags),
                 versions=dict(self.versions),
                 complete=True,
+                aliases_supported=self.aliases_supported,
             ),
             targets=tuple(self.target(t) for t in promotion.spec.targets),
             decisions=tuple(self.decisions),
