@@ -14,7 +14,9 @@ from podium.api.reasons import Reason
 from podium.engine.observation import Observation, PodState
 from podium.engine.serving import templates
 
-CRASH_LOOP = 3  # restarts after which waiting for the deadline helps nobody
+# Once may be the race of a start (a sidecar, a dependency) that the kubelet's immediate restart
+# wins. A second failure is what kubectl calls CrashLoopBackOff: waiting longer helps nobody.
+CRASH_LOOP = 2  # exits
 _JUST_STARTED = timedelta(seconds=1)
 
 
@@ -29,8 +31,8 @@ def of_rollout(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blam
     """None while the rollout may still become good. Success was looked for before."""
     pods = tuple(_pods_of_move(seen, attempt.move_id))
     late = attempt.deadline is not None and now >= attempt.deadline
-    late = late or any(target.progress_deadline_exceeded for target in seen.targets)
-    crashing = [pod for pod in pods if pod.failed and pod.restarts >= CRASH_LOOP]
+    late = late or any(t.observed and t.progress_deadline_exceeded for t in seen.targets)
+    crashing = any(_spoilt(pod) and pod.exits >= CRASH_LOOP for pod in pods)
     if not late and not crashing:
         return None
     if attempt.templates is not None and templates(seen) != attempt.templates:
@@ -43,8 +45,7 @@ def of_rollout(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blam
 
 
 def _of_pods(pods: tuple[PodState, ...]) -> Blame:
-    failed = [pod for pod in pods if pod.failed and not pod.disrupted]
-    if failed:
+    if failed := [pod for pod in pods if _spoilt(pod)]:
         return Blame(True, Reason.CONTAINER_FAILED, _failure(failed[0]))
     if excused := [pod for pod in pods if pod.disrupted or pod.trouble]:
         why = excused[0].trouble or "it was evicted or its node was lost"
@@ -57,6 +58,11 @@ def _of_pods(pods: tuple[PodState, ...]) -> Blame:
     else:
         text = "no pod was created by the deadline: see the events of the ReplicaSet (quota?)"
     return Blame(False, Reason.PROGRESS_DEADLINE, text)
+
+
+def _spoilt(pod: PodState) -> bool:
+    """Its container failed and it is not ready since. (One that serves now keeps nothing up.)"""
+    return pod.failed and not pod.ready and not pod.disrupted
 
 
 def of_bake(seen: Observation, attempt: AttemptStatus) -> Blame | None:

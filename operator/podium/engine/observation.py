@@ -75,6 +75,7 @@ class PodState:
     terminating: bool  # has a deletionTimestamp
     started: bool  # the target's container runs or has run
     restarts: int  # of the target's container
+    exits: int  # how often it has ended: its restarts, and one more while it does not run again
     failed: bool  # it exited with an error (now or before its last restart) or crash-loops
     container_started_at: datetime | None  # of the container that runs now
     ready_since: datetime | None = None  # lastTransitionTime of the Ready condition, if True

@@ -36,7 +36,9 @@ def pod_state(pod: Raw, container: str) -> PodState:
     disrupted = _is_disrupted(status, ready)
     # What ends a pod also ends its container: that exit says nothing about the version.
     ends = [mapping(before, "terminated")]
+    stands_still = False
     if not (terminating or disrupted):
+        stands_still = bool(mapping(now, "terminated"))
         ends.insert(0, mapping(now, "terminated"))
     failures = [end for end in ends if _is_failure(end)]
     crash_loop = mapping(now, "waiting").get("reason") == _CRASH_LOOP
@@ -44,6 +46,7 @@ def pod_state(pod: Raw, container: str) -> PodState:
         crash_loop = False
     running_since = _time(mapping(now, "running").get("startedAt"))
     first_start = _first_start(now, before)
+    restarts = cast(int, own.get("restartCount") or 0)
     lost_at = _time(ready.get("lastTransitionTime")) if ready.get("status") == "False" else None
     return PodState(
         name=str(metadata.get("name")),
@@ -51,7 +54,8 @@ def pod_state(pod: Raw, container: str) -> PodState:
         ready=ready.get("status") == "True",
         terminating=terminating,
         started=first_start is not None,
-        restarts=cast(int, own.get("restartCount") or 0),
+        restarts=restarts,
+        exits=restarts + (1 if stands_still or crash_loop else 0),
         failed=bool(failures) or crash_loop,
         container_started_at=running_since,
         ready_since=_time(ready.get("lastTransitionTime"))

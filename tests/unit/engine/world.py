@@ -195,6 +195,7 @@ class World:
                     terminating=False,
                     started=True,
                     restarts=p.restarts,
+                    exits=p.restarts,
                     failed=p.failed,
                     container_started_at=p.started_at,
                 )

@@ -30,6 +30,9 @@ def scheduled(status: str, reason: str) -> dict[str, Any]:
 
 SERVING = container(ready=True, state=running())
 CRASHED = container(restartCount=3, state=waiting("CrashLoopBackOff"), lastState=terminated(1))
+CRASHED_ONCE_MORE = pod(
+    container(restartCount=1, state=waiting("CrashLoopBackOff"), lastState=terminated(1))
+)
 DISRUPTION = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
 
 BLAMED = {
@@ -121,6 +124,25 @@ def test_a_node_that_fell_silent_is_a_disruption() -> None:
         conditions=({"type": "ContainersReady", "status": "True"},),
     )
     assert see(silent).disrupted
+
+
+EXITS = [
+    (NOT_BLAMED["starts"], 0),
+    (NOT_BLAMED["serves"], 0),
+    (BLAMED["exited with an error"], 1),
+    (BLAMED["runs again after an error"], 1),
+    (CRASHED_ONCE_MORE, 2),
+    (BLAMED["crash loop"], 4),
+    (pod(container(restartCount=1, state=terminated(1), lastState=terminated(1))), 2),
+    (NOT_BLAMED["stopped by its deletion"], 0),
+    (NOT_BLAMED["evicted"], 0),
+    (NOT_BLAMED["sidecar crashes"], 0),
+]
+
+
+@pytest.mark.parametrize(("raw", "exits"), EXITS)
+def test_exits_are_counted_whether_or_not_it_runs_again(raw: dict[str, Any], exits: int) -> None:
+    assert see(raw).exits == exits
 
 
 TROUBLE = [

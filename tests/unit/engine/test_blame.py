@@ -1,0 +1,157 @@
+"""Whose fault it is: a row is what is seen of the pods, and who is blamed for it."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from msgspec import structs
+
+from podium.api.promotion_status import AttemptStatus, Phase
+from podium.api.reasons import Reason
+from podium.engine import blame
+from podium.engine.observation import Observation, PodState, TargetState
+from tests.unit.engine.world import START, World
+
+TARGET = {"name": "api", "deployment": {"name": "api", "container": "server"}}
+EARLY, LATE = START + timedelta(minutes=1), START + timedelta(minutes=11)
+ATTEMPT = AttemptStatus(
+    id="7-a",
+    version="7",
+    phase=Phase.VERIFYING,
+    started_at=START,
+    phase_started_at=START,
+    deadline=START + timedelta(minutes=10),
+    move_id="m7",
+)
+STARTING = PodState(
+    name="api-1",
+    move_id="m7",
+    ready=False,
+    terminating=False,
+    started=True,
+    restarts=0,
+    exits=0,
+    failed=False,
+    container_started_at=START,
+)
+WAITING = replace(STARTING, started=False, container_started_at=None)
+READY = replace(STARTING, ready=True)
+FAILED = replace(STARTING, failed=True)
+ONCE = replace(FAILED, exits=1)
+AGAIN = replace(FAILED, restarts=1, exits=1)
+TWICE = replace(FAILED, restarts=1, exits=2, container_started_at=None)
+THIRD_TRY = replace(FAILED, restarts=2, exits=2)
+RECOVERED = replace(READY, failed=True, restarts=2, exits=2)
+
+
+def seen(*pods: PodState, **target: object) -> Observation:
+    state = TargetState(name="api", deployment="api", move_id="m7", pods=pods)
+    observation = World({"model": "iris", "targets": [TARGET]}).observe()
+    return replace(observation, targets=(replace(state, **target),))  # type: ignore[arg-type]
+
+
+def of_rollout(
+    now: datetime, *pods: PodState, attempt: AttemptStatus = ATTEMPT, **target: object
+) -> tuple[bool, Reason] | None:
+    found = blame.of_rollout(seen(*pods, **target), attempt, now)
+    return (found.at_fault, found.reason) if found else None
+
+
+VERSION = True
+NOBODY = False
+
+BEFORE_THE_DEADLINE = {
+    "no pod yet": ((), None),
+    "not started yet": ((WAITING,), None),
+    "loads its model": ((STARTING,), None),
+    "failed once": ((ONCE,), None),
+    "failed once, runs again": ((AGAIN,), None),
+    "failed twice": ((TWICE,), (VERSION, Reason.CONTAINER_FAILED)),
+    "failed twice, runs again": ((THIRD_TRY,), (VERSION, Reason.CONTAINER_FAILED)),
+    "failed twice, serves now": ((RECOVERED,), None),
+    "one of two failed twice": ((READY, TWICE), (VERSION, Reason.CONTAINER_FAILED)),
+    "failed twice and was evicted": ((replace(TWICE, disrupted=True),), None),
+    "failed twice and is going": ((replace(TWICE, terminating=True),), None),
+    "a pod of another move failed twice": ((replace(TWICE, move_id="m6"),), None),
+    "restarted twice, not by failing": ((replace(STARTING, restarts=2, exits=2),), None),
+    "no image": ((replace(WAITING, trouble="ImagePullBackOff"),), None),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE_THE_DEADLINE)
+def test_before_the_deadline_only_a_crash_loop_decides(name: str) -> None:
+    pods, blamed = BEFORE_THE_DEADLINE[name]
+    assert of_rollout(EARLY, *pods) == blamed
+
+
+UNSCHEDULABLE = replace(WAITING, trouble="Unschedulable: 0/3 nodes")
+
+AT_THE_DEADLINE = {
+    "no pod (quota)": ((), (NOBODY, Reason.PROGRESS_DEADLINE)),
+    "not started": ((WAITING,), (NOBODY, Reason.PROGRESS_DEADLINE)),
+    "no node takes it": ((UNSCHEDULABLE,), (NOBODY, Reason.PROGRESS_DEADLINE)),
+    "evicted": ((replace(ONCE, disrupted=True),), (NOBODY, Reason.PROGRESS_DEADLINE)),
+    "started, not ready": ((STARTING,), (VERSION, Reason.NOT_READY_IN_TIME)),
+    "failed once": ((ONCE,), (VERSION, Reason.CONTAINER_FAILED)),
+    "failed once, serves now; another has no node": (
+        (replace(RECOVERED, restarts=1, exits=1), UNSCHEDULABLE),
+        (NOBODY, Reason.PROGRESS_DEADLINE),
+    ),
+    "a sidecar is not ready": (
+        (replace(STARTING, trouble="container proxy is not ready"),),
+        (NOBODY, Reason.PROGRESS_DEADLINE),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AT_THE_DEADLINE)
+def test_at_the_deadline(name: str) -> None:
+    pods, blamed = AT_THE_DEADLINE[name]
+    assert of_rollout(LATE, *pods) == blamed
+
+
+def test_the_deployments_own_deadline_counts_as_well() -> None:
+    assert of_rollout(EARLY, STARTING, progress_deadline_exceeded=True) == (
+        VERSION,
+        Reason.NOT_READY_IN_TIME,
+    )
+
+
+def test_but_not_what_its_controller_said_of_an_earlier_template() -> None:
+    stale = {"progress_deadline_exceeded": True, "observed": False}
+    assert of_rollout(EARLY, STARTING, **stale) is None
+
+
+def test_a_template_that_the_user_changed_meanwhile_excuses_the_version() -> None:
+    before = structs.replace(ATTEMPT, templates="an earlier digest")
+    assert of_rollout(EARLY, TWICE, attempt=before) == (NOBODY, Reason.TEMPLATE_CHANGED)
+    assert of_rollout(LATE, STARTING, attempt=before) == (NOBODY, Reason.TEMPLATE_CHANGED)
+
+
+BAKING = {
+    "serves": (READY, None),
+    "a new pod still starts": (STARTING, None),
+    "a new pod waits for a node": (UNSCHEDULABLE, None),
+    "failed": (ONCE, Reason.CONTAINER_FAILED),
+    "restarts": (replace(TWICE, exits=2), Reason.CONTAINER_RESTARTED),
+    "restarted in the bake": (
+        replace(RECOVERED, container_started_at=EARLY),
+        Reason.CONTAINER_RESTARTED,
+    ),
+    "restarted before the bake": (replace(RECOVERED, container_started_at=START), None),
+    "lost readiness": (
+        replace(STARTING, ready_lost_at=EARLY),
+        Reason.READINESS_LOST,
+    ),
+    "drained": (replace(ONCE, disrupted=True), None),
+    "going": (replace(ONCE, terminating=True), None),
+    "of another move": (replace(ONCE, move_id="m6"), None),
+}
+
+
+@pytest.mark.parametrize("name", BAKING)
+def test_what_ends_a_bake(name: str) -> None:
+    pod, reason = BAKING[name]
+    found = blame.of_bake(seen(pod), ATTEMPT)
+    assert (found.reason if found else None) is reason
+    assert found is None or found.at_fault
