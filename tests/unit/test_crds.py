@@ -44,8 +44,6 @@ REFUSED = {
         )
     ),
 }
-# A condition is metav1.Condition: its type and reason are not enums there.
-FREE_TEXT = {"status.conditions[].type", "status.conditions[].reason"}
 # The model takes more than a user may write.
 NARROWER = {
     "spec.candidate.stage": {"Staging", "Production"},
@@ -146,7 +144,7 @@ def test_the_types_and_enums_are_those_of_the_model(plural: str) -> None:
     for field in all_fields(plural):
         assert field.schema["type"] == json_type(field.kind), field.path
         written = set(field.schema.get("enum", ()))
-        if isinstance(field.kind, EnumType) and field.path not in FREE_TEXT:
+        if isinstance(field.kind, EnumType):
             wanted = NARROWER.get(field.path, {str(member) for member in field.kind})
             assert written == wanted, field.path
         else:
@@ -206,8 +204,20 @@ def test_every_rule_says_what_to_do() -> None:
         for path, schema in walk(schema_of(plural), ""):
             for rule in schema.get("x-kubernetes-validations", ()):
                 assert len(rule["message"]) > 15, f"{plural}: {path}: {rule['rule']}"
-            if "pattern" in schema:  # its own error is a regular expression, not a sentence
-                assert schema.get("x-kubernetes-validations"), f"{plural}: {path}"
+            assert "pattern" not in schema, f"{plural}: {path}: its error is no sentence"
+
+
+def test_kubectl_explain_says_a_word_about_each_field() -> None:
+    for plural in MODELS:
+        for part in ("spec", "status"):
+            schema = schema_of(plural)["properties"][part]
+            silent = [
+                name for name, field in schema["properties"].items() if "description" not in field
+            ]
+            assert "description" in schema and not silent, f"{plural}: {part}: {silent}"
+        for field in all_fields(plural):
+            if field.path.startswith("spec."):
+                assert field.schema.get("description"), f"{plural}: {field.path}"
 
 
 def json_type(kind: Any) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
-from podium.api.reasons import ConditionType, Reason
 from podium.api.values import Resource
 
 
@@ -26,11 +25,12 @@ class ConditionStatus(StrEnum):
 
 
 class Condition(Resource, frozen=True, kw_only=True, omit_defaults=False):
-    """metav1.Condition."""
+    """metav1.Condition. Podium writes a ConditionType and a Reason; it reads any words, so that
+    what another release wrote makes no object unreadable."""
 
-    type: ConditionType
+    type: str
     status: ConditionStatus
-    reason: Reason
+    reason: str
     message: str
     last_transition_time: datetime
     observed_generation: int = 0

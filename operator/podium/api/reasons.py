@@ -22,7 +22,6 @@ class Reason(StrEnum):
     # Going well
     CHAMPION_SERVED = "ChampionServed"  # every target serves the champion
     NO_ATTEMPT = "NoAttempt"  # nothing is being tried
-    NOT_STALLED = "NotStalled"  # nobody needs to act
     UP_TO_DATE = "UpToDate"  # no target is being changed
     ROLLING_OUT = "RollingOut"  # targets are being changed to the champion
     BAKING = "Baking"  # the new champion is served and is being watched

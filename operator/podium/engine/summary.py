@@ -1,7 +1,8 @@
 """The conditions: one summary, written once at the end of each pass (after Flux).
 
 `Ready` is about what is served, so a waiting attempt does not change it. `Stalled` carries
-the reason of whatever is in the way, and is True only when a person must act.
+the reason of whatever is in the way (else that of `Ready`: `kubectl get` shows this one), and
+is True only when a person must act.
 """
 
 from dataclasses import replace as replaced
@@ -27,10 +28,11 @@ def summarize(
     if status.champion and seen.targets:
         status = replace(status, champion=_with_targets(seen, status.champion))
     changing = _changing(seen, status)
+    ready = _ready(seen, status, problem, changing)
     wanted = (
-        _ready(seen, status, problem, changing),
+        ready,
         _reconciling(changing, status),
-        _stalled(status, problem),
+        _stalled(status, problem, ready),
         _attempt_active(status),
     )
     before = {condition.type: condition for condition in seen.status.conditions}
@@ -118,7 +120,7 @@ def _reconciling(changing: bool, status: PromotionStatus) -> Wanted:
     return ConditionType.RECONCILING, False, Reason.UP_TO_DATE, ""
 
 
-def _stalled(status: PromotionStatus, problem: Problem | None) -> Wanted:
+def _stalled(status: PromotionStatus, problem: Problem | None, ready: Wanted) -> Wanted:
     kind = ConditionType.STALLED
     if problem is not None and problem.kind is ProblemKind.STALLED:
         return kind, True, problem.reason, problem.message
@@ -130,7 +132,8 @@ def _stalled(status: PromotionStatus, problem: Problem | None) -> Wanted:
     if problem is not None:
         # What waits by itself never hides what a person must do.
         return kind, False, problem.reason, problem.message
-    return kind, False, Reason.NOT_STALLED, ""
+    _, _, reason, message = ready
+    return kind, False, reason, message
 
 
 def _attempt_active(status: PromotionStatus) -> Wanted:

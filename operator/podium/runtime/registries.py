@@ -268,12 +268,7 @@ def _conditions(
     message = problem.message[:512] if problem else "the server answers"
     made = (
         (ConditionType.READY, problem is None, reason, message),
-        (
-            ConditionType.STALLED,
-            stalled,
-            reason if stalled else Reason.NOT_STALLED,
-            message if stalled else "nobody needs to act",
-        ),
+        (ConditionType.STALLED, stalled, reason, message),
     )
     known = {condition.type: condition for condition in registry.status.conditions}
     conditions = []

@@ -152,10 +152,13 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl) -> None:
     status_round_trip(kubectl, "ModelPromotion", {"model": "churn"}, status)
     header, row = kubectl("get", "mp", "-o", "wide").splitlines()
     assert header.split() == [
-        "NAME", "MODEL", "ALIAS", "CHAMPION", "CANDIDATE", "PHASE", "READY",
+        "NAME", "MODEL", "ALIAS", "CHAMPION", "CANDIDATE", "PHASE", "READY", "REASON",
         "STALLED", "MESSAGE", "AGE",
     ]  # fmt: skip
-    assert row.split()[:6] == ["case", "churn", "champion", "text", "text", "Validating"]
+    assert row.split()[:10] == [
+        "case", "churn", "champion", "text", "text", "Validating", "True", "ChampionServed",
+        "True", "all",
+    ]  # fmt: skip
     assert "podium" in kubectl("api-resources", "--categories=podium")
 
 

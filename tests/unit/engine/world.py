@@ -313,7 +313,7 @@ class World:
 
     def condition(self, kind: str) -> tuple[str, str]:
         found = next(c for c in self.status.conditions if c.type == kind)
-        return found.status.value, found.reason.value
+        return found.status.value, found.reason
 
 
 def _with(version: VersionState, **changes: object) -> VersionState:
