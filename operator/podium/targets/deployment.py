@@ -112,8 +112,8 @@ def apply_body(
 def conflict_policy(target: Target, conflicts: Sequence[OwnedField]) -> Problem | None:
     """None: apply again with force. A problem: somebody else's field, which stays theirs.
 
-    Podium's annotations are forced (`kubectl rollout undo` takes them over), the env value only
-    with `takeover: true`.
+    Podium's annotations are forced (`kubectl rollout undo` takes them over; a manager that applies
+    `annotations: {}` owns the empty map as one field), the env value only with `takeover: true`.
     """
     takes_env = target.model_source.type is ModelSourceType.VERSION and target.model_source.takeover
     env = f'.env[name="{target.model_source.env_var}"]'
@@ -121,16 +121,22 @@ def conflict_policy(target: Target, conflicts: Sequence[OwnedField]) -> Problem 
         one
         for one in conflicts
         if not one.field.startswith(f"{_ANNOTATIONS}podium.dev/")
+        and f"{one.field}." != _ANNOTATIONS
         and not (takes_env and env in one.field)
     ]
     if not theirs:
         return None
     fields = "; ".join(f"{one.field} is owned by {one.manager}" for one in theirs)
+    way_out = (
+        f", or set takeover: true in modelSource of target {target.name}"
+        if any(env in one.field for one in theirs)
+        else ""
+    )
     return Problem(
         ProblemKind.STALLED,
         Reason.FIELD_CONFLICT,
         f"Deployment {target.deployment.name}: {fields}. Remove the field from what that manager "
-        f"applies, or set takeover: true in modelSource of target {target.name}.",
+        f"applies{way_out}.",
     )
 
 

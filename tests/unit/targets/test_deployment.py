@@ -167,6 +167,7 @@ ENV = OwnedField(
     "argocd-controller",
     '.spec.template.spec.containers[name="server"].env[name="MODEL_URI"].value',
 )
+EMPTY_MAP = OwnedField("helm", ".spec.template.metadata.annotations")
 OTHER_ENV = OwnedField("helm", ENV.field.replace("MODEL_URI", "MODEL_URI_2"))
 
 
@@ -175,6 +176,7 @@ OTHER_ENV = OwnedField("helm", ENV.field.replace("MODEL_URI", "MODEL_URI_2"))
     [
         (target(), [ANNOTATION], None),
         (target("Version"), [ANNOTATION], None),
+        (target(), [EMPTY_MAP], None),
         (target("Version"), [ENV], "argocd-controller"),
         (target("Version"), [ANNOTATION, ENV], "argocd-controller"),
         (target("Version", takeover=True), [ANNOTATION, ENV], None),
