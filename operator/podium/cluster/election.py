@@ -56,6 +56,7 @@ class LeaderElection:
         self._observed: LeaseRecord | None = None
         self._observed_at = 0.0
         self._ours_until: float | None = None
+        self._heard_at: float | None = None
         self._changed = asyncio.Condition()
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -64,6 +65,10 @@ class LeaderElection:
     def valid_for(self) -> float:
         """Seconds for which the Lease is surely ours; 0 or less: it is not, or may not be."""
         return 0.0 if self._ours_until is None else self._ours_until - self._clock()
+
+    def heard_ago(self) -> float | None:
+        """Seconds since the API server last answered about the Lease; None: not yet."""
+        return None if self._heard_at is None else self._clock() - self._heard_at
 
     @property
     def is_leader(self) -> bool:
@@ -107,6 +112,8 @@ class LeaderElection:
             await self._try()
         except ClusterError as error:
             _log.warning("Lease: %s", error)
+        else:
+            self._heard_at = self._clock()
         if led and not self.is_leader:
             self._ours_until = None
             _log.warning("The Lease is lost; this replica (%s) no longer leads.", self.identity)

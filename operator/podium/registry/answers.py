@@ -204,9 +204,10 @@ def _error_of(answer: Answer) -> wire.ErrorAnswer | None:
 
 
 def _quotable(message: str | None, secrets: Sequence[str]) -> str:
-    text = " ".join((message or "").split())
+    text = message or ""
     for secret in secrets:
         text = text.replace(secret, "***")
+    text = " ".join(text.split())
     if len(text) > MAX_QUOTED_CHARACTERS:
         text = text[: MAX_QUOTED_CHARACTERS - 3] + "..."
     return text.rstrip(".")

@@ -7,14 +7,15 @@ what they are told, once; whether they should is decided elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from podium.registry import filters, probe, requests, tag_aliases, wire
 from podium.registry.answers import Call
-from podium.registry.connection import RegistryConnection
+from podium.registry.connection import MAX_LISTING_BYTES, RegistryConnection
 from podium.registry.errors import (
     EndpointMissing,
     InvalidRequest,
@@ -36,6 +37,8 @@ from podium.registry.model import (
 
 VERSIONS_PER_PAGE = 200
 MODELS_PER_PAGE = 1000
+VERSIONS_OF_MANY_PER_PAGE = 1000
+MAX_PAGES = 1000
 # Up to here, asking for each model beats paging through a registry of unknown size.
 FEW_MODELS = 20
 
@@ -51,6 +54,7 @@ class RegistryClient(RegistryConnection):
     """Speaks to one MLflow server. Every method raises a RegistryError when it cannot."""
 
     _capabilities: Capabilities | None = None
+    _learned: Mapping[str, bool] = MappingProxyType({})
 
     # What the server can do
 
@@ -60,6 +64,10 @@ class RegistryClient(RegistryConnection):
         Raises WorkspaceUnsupported when a workspace is configured that the server would ignore.
         """
         found = await probe.capabilities(self._call, self._raw)
+        known = self._capabilities
+        if known is not None and known.server_version != found.server_version:
+            self._learned = {}
+        found = msgspec.structs.replace(found, **self._learned)
         self._capabilities = found
         if self._workspace is not None and not found.workspaces:
             raise WorkspaceUnsupported(
@@ -80,23 +88,37 @@ class RegistryClient(RegistryConnection):
         return found
 
     def _learn(self, **found: bool) -> None:
+        """What an answer showed and no probe can; it holds until the server is another version."""
+        self._learned = {**self._learned, **found}
         if self._capabilities is not None:
             self._capabilities = msgspec.structs.replace(self._capabilities, **found)
 
-    async def _pages(self, call: Call, page_type: type[PageT]) -> AsyncIterator[PageT]:
-        """Every page of the answer. Tokens are offsets, so an item may come twice."""
+    async def _pages(
+        self, call: Call, page_type: type[PageT], room: float = MAX_LISTING_BYTES
+    ) -> AsyncIterator[PageT]:
+        """Every page of the answer. Tokens are offsets, so an item may come twice.
+
+        Bounded in pages and bytes: a registry is the choice of who may write to one namespace,
+        and must not fill the memory that all namespaces share.
+        """
         tokens: set[str] = set()
         query = call.query
         while True:
-            page = await self._call(call, page_type)
+            page, size = await self._sized(call, page_type)
             yield page
-            token = page.next_page_token
+            token, room = page.next_page_token, room - size
             if not token:
                 return
-            if token in tokens:
+            if token in tokens or len(tokens) >= MAX_PAGES:
                 raise NotMlflow(
-                    f"The registry at {self.address} repeats a page of {call.subject} without "
-                    "end. Check what answers there."
+                    f"The registry at {self.address} gives pages of {call.subject} without end. "
+                    "Check what answers there."
+                )
+            if room < 0:
+                raise TooLarge(
+                    f"The registry at {self.address} answers with more than "
+                    f"{MAX_LISTING_BYTES // 1024**2} MiB of {call.subject}. Delete versions, or "
+                    "shorten their tags."
                 )
             tokens.add(token)
             call = msgspec.structs.replace(call, query=(*query, ("page_token", token)))
@@ -122,8 +144,9 @@ class RegistryClient(RegistryConnection):
             for portion in filters.chunks(wanted):
                 found |= await self._search_portion(portion)
         if not able.aliases:
+            versions = await self.search_versions_of(list(found))
             for name, model in found.items():
-                found[name] = tag_aliases.with_aliases(model, await self._stored_versions(name))
+                found[name] = tag_aliases.with_aliases(model, versions.get(name, []))
         return found
 
     async def _search_portion(self, names: list[str]) -> dict[str, RegisteredModel]:
@@ -160,7 +183,7 @@ class RegistryClient(RegistryConnection):
             return found
         wanted = set(names)
         call = requests.search_models(None, MODELS_PER_PAGE)
-        async for page in self._pages(call, wire.ModelsAnswer):
+        async for page in self._pages(call, wire.ModelsAnswer, room=math.inf):
             for stored in page.registered_models:
                 if stored.name in wanted:
                     found[stored.name] = wire.model_from(stored)
@@ -178,6 +201,45 @@ class RegistryClient(RegistryConnection):
         """All versions of the model with their tags, by number; empty when there is no model."""
         await self._ready()
         return await self._stored_versions(name)
+
+    async def search_versions_of(self, names: Sequence[str]) -> dict[str, list[Version]]:
+        """All versions of each of the models, by number: about a hundred models per request where
+        the server can filter versions by names, else one. A model without versions is absent."""
+        able = await self._ready()
+        wanted = list(dict.fromkeys(names))
+        if not able.versions_name_in:
+            return await self._versions_one_by_one(wanted)
+        found: dict[str, list[Version]] = {}
+        for portion in filters.chunks(wanted):
+            found |= await self._versions_of_portion(portion)
+        return found
+
+    async def _versions_one_by_one(self, names: Sequence[str]) -> dict[str, list[Version]]:
+        found = {name: await self._stored_versions(name) for name in names}
+        return {name: versions for name, versions in found.items() if versions}
+
+    async def _versions_of_portion(self, names: list[str]) -> dict[str, list[Version]]:
+        if len(names) == 1:
+            return await self._versions_one_by_one(names)
+        wanted = set(names)
+        found: dict[str, dict[str, Version]] = {}
+        call = requests.search_versions_of(names, VERSIONS_OF_MANY_PER_PAGE)
+        try:
+            async for page in self._pages(call, wire.VersionsAnswer):
+                if any(stored.name not in wanted for stored in page.model_versions):
+                    self._learn(versions_name_in=False)
+                    return await self._versions_one_by_one(names)
+                for stored in page.model_versions:
+                    version = wire.version_from(stored)
+                    found.setdefault(stored.name, {})[version.version] = version
+        except TooLarge:
+            half = len(names) // 2
+            return await self._versions_of_portion(names[:half]) | await self._versions_of_portion(
+                names[half:]
+            )
+        except InvalidRequest:
+            return await self._versions_one_by_one(names)
+        return {n: sorted(by.values(), key=wire.version_number) for n, by in found.items()}
 
     async def get_version(self, name: str, version: str) -> Version:
         """One version, read now."""

@@ -36,7 +36,8 @@ from podium.registry.errors import (
 from podium.registry.model import Credentials
 from podium.registry.pacing import CircuitBreaker, RateLimit, Throttle
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+MAX_LISTING_BYTES = 64 * 1024 * 1024  # all pages of one listing that is kept
 MAX_CONNECTIONS = 8
 # uvicorn, which serves MLflow 3, closes a connection after 5 idle seconds: reusing one at that
 # moment would turn a write into an ambiguous one.
@@ -111,6 +112,7 @@ class RegistryConnection:
         self._breaker = CircuitBreaker(self._clock, rng)
         self._throttle = Throttle(self._clock)
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.address})"
@@ -121,7 +123,9 @@ class RegistryConnection:
         return str(self._base)
 
     async def close(self) -> None:
-        """Close the connections. The client may be used again afterwards."""
+        """Close the connections, for good: a pass that still holds a replaced client would else
+        open connections that nobody closes."""
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -141,6 +145,15 @@ class RegistryConnection:
 
         if call.writes:
             return await self._write(call, parse, deadline or self._deadline())
+        return await self._read(call, parse)
+
+    async def _sized(self, call: Call, answer_type: type[T]) -> tuple[T, int]:
+        """Perform a read, and give the bytes of its answer too."""
+
+        def parse(answer: Answer) -> tuple[T, int]:
+            decoded = answers.decode(answer, answer_type, call, self.address)
+            return decoded, len(answer.body)
+
         return await self._read(call, parse)
 
     async def _raw(self, call: Call) -> Answer:
@@ -213,7 +226,13 @@ class RegistryConnection:
             raise
         except asyncio.CancelledError:
             # A write's deadline arrives as a cancellation: silence counts against the server.
+            if trip.sent and call.writes:
+                outcome = AmbiguousWrite.reason.value
             self._breaker.failed() if trip.sent else self._breaker.abandoned()
+            raise
+        except BaseException:
+            # Else a breaker that was trying this request would try no other for ever.
+            self._breaker.abandoned()
             raise
         else:
             outcome = "ok"
@@ -229,18 +248,20 @@ class RegistryConnection:
         if answer.status == 429:
             seconds = self._throttle.throttled(answer.retry_after)
             raise RegistryThrottled(
-                f"The registry at {self.address} asked for fewer requests (429). Podium waits "
-                f"{seconds:.0f} s.",
+                f"The registry at {self.address} asked for fewer requests (429). Podium waits for "
+                "as long as it asked.",
                 retry_after=seconds,
             )
-        secrets = [credentials.password, credentials.token] if credentials else []
-        answers.raise_for_status(answer, call, self.address, [s for s in secrets if s])
+        if answer.status == 503 and answer.retry_after:
+            self._throttle.throttled(answer.retry_after, away=True)
+            if not call.writes:
+                self._throttle.admit()
+        answers.raise_for_status(answer, call, self.address, _secrets(credentials))
 
     async def _send(self, call: Call, headers: dict[str, str], trip: _Trip) -> Answer:
         """Send one HTTP request and read its answer. The only place that speaks to the server."""
-        session = self._open_session()
         try:
-            async with session.request(
+            async with self._open_session().request(
                 call.method,
                 call.url(self._base),
                 data=call.body,
@@ -320,6 +341,11 @@ class RegistryConnection:
         return self._credentials
 
     def _open_session(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise RegistryUnavailable(
+                f"The connection to the registry at {self.address} was replaced, because the "
+                "ModelRegistry changed; Podium goes on with the new one."
+            )
         if self._session is None or self._session.closed:
             trace = aiohttp.TraceConfig()
             # From here on the server may have the request: aiohttp may join head and body.
@@ -352,6 +378,14 @@ async def _note_sent(
     _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
 ) -> None:
     context.trace_request_ctx.sent = True
+
+
+def _secrets(credentials: Credentials | None) -> list[str]:
+    """What no message may hold: a server can put into its answer what it was sent."""
+    if credentials is None:
+        return []
+    sent = _headers(credentials, None).get(hdrs.AUTHORIZATION, "").partition(" ")[2]
+    return [text for text in (credentials.password, credentials.token, sent) if text]
 
 
 def _worth_repeating(error: BaseException) -> bool:

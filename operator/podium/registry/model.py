@@ -28,7 +28,6 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     tags: Mapping[str, str]
     created_at: datetime
     updated_at: datetime
-    description: str
 
 
 class RegisteredModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +87,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What this server can do, found by asking it and not by its version number.
 
     `name_in`: searching registered models by `name IN (...)` filters, as 3.17 does. Servers of
-    about 2.2 accept it and return every model; those of 2.22 refuse it.
+    about 2.2 accept it and return every model; those of 2.22 refuse it. `versions_name_in`: the
+    same for versions.
     """
 
     server_version: str | None
@@ -96,6 +96,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     stages: bool
     webhooks: bool
     name_in: bool
+    versions_name_in: bool
     workspaces: bool
     logged_models: bool
 

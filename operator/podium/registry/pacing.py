@@ -83,8 +83,9 @@ class CircuitBreaker:
         remaining = self._open_until - self._clock.monotonic()
         if remaining > 0 or self._trying:
             raise RegistryUnavailable(
-                f"The registry failed {self._failures} times in a row; Podium asks it again in "
-                f"{max(remaining, 1.0):.0f} s. Nothing that serves changes meanwhile.",
+                # No number in it: the text stands in status, and each new one would be a write.
+                "The registry failed several times in a row; Podium asks it again by itself. "
+                "Nothing that serves changes meanwhile.",
                 retry_after=max(remaining, 1.0),
             )
         self._trying = True
@@ -110,25 +111,36 @@ class CircuitBreaker:
 
 
 class Throttle:
-    """Remembers a 429: until its Retry-After has passed nothing is sent."""
+    """Remembers a 429, or a 503 with Retry-After: until its time has passed nothing is sent."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._until = 0.0
+        self._away = False
 
     def admit(self) -> None:
-        """Raise RegistryThrottled while the server wants to be left alone."""
+        """Raise RegistryThrottled (after a 503 RegistryUnavailable) while the server wants to be
+        left alone."""
         remaining = self._until - self._clock.monotonic()
-        if remaining > 0:
-            raise RegistryThrottled(
-                f"The registry asked for fewer requests; Podium waits {remaining:.0f} s more.",
+        if remaining <= 0:
+            return
+        if self._away:
+            raise RegistryUnavailable(
+                "The registry is not available for now (503) and says when to ask again "
+                "(Retry-After); Podium waits until then.",
                 retry_after=remaining,
             )
+        raise RegistryThrottled(
+            "The registry asked for fewer requests; Podium waits for as long as it asked.",
+            retry_after=remaining,
+        )
 
-    def throttled(self, retry_after_header: str | None) -> float:
-        """Note a 429 and give the seconds to wait."""
+    def throttled(self, retry_after_header: str | None, *, away: bool = False) -> float:
+        """Note a 429 (or, `away`, a 503) and give the seconds to wait."""
         seconds = retry_after_seconds(retry_after_header, self._clock.now())
-        self._until = max(self._until, self._clock.monotonic() + seconds)
+        until = self._clock.monotonic() + seconds
+        if until > self._until:
+            self._until, self._away = until, away
         return seconds
 
 

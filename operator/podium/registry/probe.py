@@ -43,7 +43,8 @@ class Ask(Protocol):
 async def capabilities(ask: Ask, read: Read) -> Capabilities:
     """What the server behind `ask` can do. Raises NotMlflow when it is no MLflow at all."""
     return Capabilities(
-        name_in=await _filters_by_names(ask),
+        name_in=await _filters_models_by_names(ask),
+        versions_name_in=await _filters_versions_by_names(ask),
         aliases=await _has(ask, "registered-models/alias", ("name", NO_SUCH_MODEL), ("alias", "x")),
         stages=await _has(
             ask,
@@ -66,7 +67,7 @@ def refuses_stages(error: RegistryError) -> bool:
     )
 
 
-async def _filters_by_names(ask: Ask) -> bool:
+async def _filters_models_by_names(ask: Ask) -> bool:
     """Whether `name IN` works. MLflow 2.2 ignores it and answers with every model it has.
 
     Also the question whether this is MLflow: every version has this endpoint.
@@ -78,6 +79,15 @@ async def _filters_by_names(ask: Ask) -> bool:
     except InvalidRequest:
         return False
     return not answer.registered_models
+
+
+async def _filters_versions_by_names(ask: Ask) -> bool:
+    try:
+        call = requests.search_versions_of([NO_SUCH_MODEL], 1)
+        answer = await ask(call, wire.VersionsAnswer)
+    except InvalidRequest:
+        return False
+    return not answer.model_versions
 
 
 async def _has(ask: Ask, path: str, *query: tuple[str, str], forbidden_means: bool = True) -> bool:

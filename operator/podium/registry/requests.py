@@ -5,6 +5,8 @@ Source: mlflow/protos/model_registry.proto and service.proto, and probes of real
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from podium.registry import filters
@@ -97,6 +99,20 @@ def search_versions(name: str, max_results: int) -> Call:
         f"the versions of {_model(name)}",
         ("filter", filters.name_is(name)),
         ("max_results", str(max_results)),
+        ("order_by", "version_number ASC"),
+    )
+
+
+def search_versions_of(names: Sequence[str], max_results: int) -> Call:
+    """model-versions/search for many models, in an order that no tag or alias changes."""
+    return _read(
+        "search_versions_of",
+        "model-versions/search",
+        Kind.MODEL,
+        "the versions of several models",
+        ("filter", filters.name_in(names)),
+        ("max_results", str(max_results)),
+        ("order_by", "name ASC"),
         ("order_by", "version_number ASC"),
     )
 

@@ -1,7 +1,8 @@
 """MLflow's REST JSON, decoded into the values of `model`.
 
 Unknown fields are ignored and absent ones have MLflow's defaults, because each MLflow release
-adds some. Numbers may come as text: protobuf writes 64-bit integers so, and NaN too.
+adds some. What no decision looks at (descriptions) is left out: it would be kept in memory.
+Numbers may come as text: protobuf writes 64-bit integers so, and NaN too.
 """
 
 from __future__ import annotations
@@ -47,7 +48,6 @@ class WireVersion(msgspec.Struct):
     creation_timestamp: Number = 0
     last_updated_timestamp: Number = 0
     current_stage: str = "None"
-    description: str | None = ""
     source: str | None = ""
     run_id: str | None = ""
     status: str = "READY"
@@ -214,7 +214,6 @@ def version_from(wire: WireVersion) -> Version:
         tags=tags_from(wire.tags),
         created_at=time_from(wire.creation_timestamp),
         updated_at=time_from(wire.last_updated_timestamp),
-        description=wire.description or "",
     )
 
 

@@ -33,14 +33,19 @@ def name_of(raw: Raw) -> Name:
     return Name(str(metadata["namespace"]), str(metadata["name"]))
 
 
-def pack(raw: Raw) -> bytes:
-    """The object without what no decision looks at, compressed."""
+def _decisive(raw: Raw) -> Raw:
+    """The object without what no decision looks at."""
     metadata = dict(cast(Raw, raw["metadata"]))
     metadata.pop("managedFields", None)
     annotations = dict(cast(Raw, metadata.get("annotations") or {}))
     annotations.pop(_LAST_APPLIED, None)
     metadata["annotations"] = annotations
-    return zlib.compress(msgspec.json.encode({**raw, "metadata": metadata}), 1)
+    return {**raw, "metadata": metadata}
+
+
+def pack(raw: Raw) -> bytes:
+    """The decisive part of the object, compressed."""
+    return zlib.compress(msgspec.json.encode(_decisive(raw)), 1)
 
 
 def unpack(packed: bytes) -> dict[str, object]:
@@ -93,7 +98,8 @@ class Cache:
         name = name_of(raw)
         entry = _cached(raw)
         known = self.promotions.get(name)
-        if known and known.uid == entry.uid and not _newer(entry, known):
+        same = known is not None and known.uid == entry.uid
+        if known and same and not _later(entry.resource_version, known.resource_version):
             return False
         self._forget(name)
         self.promotions[name] = entry
@@ -106,6 +112,11 @@ class Cache:
             self._rolling.add(name)
         self.phases[entry.phase or "None"] += 1
         return True
+
+    def is_news(self, raw: Raw) -> bool:
+        """Whether the promotion is not known as it is in `raw`."""
+        known = self.promotions.get(name_of(raw))
+        return known is None or (known.uid, known.resource_version) != (_uid(raw), _version(raw))
 
     def remove_promotion(self, name: Name, uid: str | None = None) -> CachedPromotion | None:
         """The entry that was there, unless another object has the name by now."""
@@ -148,14 +159,18 @@ class Cache:
 
     def put_deployment(self, raw: Raw) -> bool:
         name = name_of(raw)
-        if name not in self._by_target:
+        packed = pack(raw)
+        if name not in self._by_target or self._deployments.get(name) == packed:
             return False
-        self._deployments[name] = pack(raw)
+        self._deployments[name] = packed
         return True
 
     def remove_deployment(self, name: Name) -> bool:
         self._deployments.pop(name, None)
         return name in self._by_target
+
+    def deployment_names(self) -> set[Name]:
+        return set(self._deployments)
 
     def deployment(self, name: Name) -> Raw | None:
         packed = self._deployments.get(name)
@@ -191,6 +206,16 @@ class Cache:
         return set(self._decisions)
 
     # Registries
+
+    def put_registry(self, raw: Raw) -> bool:
+        """False when this state, or a later one, is known already."""
+        name = name_of(raw)
+        known = self.registries.get(name)
+        same = known is not None and _uid(known) == _uid(raw)
+        if known and same and not _later(_version(raw), _version(known)):
+            return False
+        self.registries[name] = _decisive(raw)
+        return True
 
     def registry(self, name: Name) -> ModelRegistry | None:
         """Raises ParseError."""
@@ -229,8 +254,16 @@ def _cached(raw: Raw) -> CachedPromotion:
     )
 
 
-def _newer(new: CachedPromotion, known: CachedPromotion) -> bool:
-    a, b = new.resource_version, known.resource_version
+def _uid(raw: Raw) -> str:
+    return str(cast(Raw, raw["metadata"]).get("uid", ""))
+
+
+def _version(raw: Raw) -> str:
+    return str(cast(Raw, raw["metadata"]).get("resourceVersion", ""))
+
+
+def _later(a: str, b: str) -> bool:
+    """Whether resourceVersion `a` came after `b` (of the same object)."""
     if a.isdigit() and b.isdigit():
         return int(a) > int(b)
     return a != b

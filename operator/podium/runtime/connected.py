@@ -17,6 +17,7 @@ from podium.api.model_registry import ModelRegistry
 from podium.engine.ledger import PREFIX
 from podium.engine.observation import Problem
 from podium.registry.client import RegistryClient
+from podium.registry.connection import seconds_until_worthwhile
 from podium.registry.errors import ModelNotFound, RegistryError
 from podium.registry.model import Capabilities, RegisteredModel, Version
 from podium.runtime import problems
@@ -50,7 +51,7 @@ class Wanted:
 
 class Connected:
     """A ModelRegistry whose client is up. `changed` is told of models to look at again (None:
-    of all of them, the server's health changed)."""
+    of all of them, the server's health or abilities changed)."""
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Connected:
         self._snapshots: dict[str, Snapshot] = {}
         self._written: dict[str, float] = {}
         self._failures = 0
+        self._not_before = 0.0  # monotonic: the server asked to be left alone until then
         self._hint = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -125,14 +127,21 @@ class Connected:
         self._snapshots[model] = fresh
         return known is None or _content(known) != _content(fresh)
 
-    async def _poll_for_ever(self) -> None:
+    async def _until_due(self) -> None:
+        """The interval, doubled by each failure; a hint cuts it short, Retry-After does not."""
         interval = self.registry.spec.poll_interval.seconds
+        longest = interval * 2.0 ** min(self._failures, 8)
+        pause = min(longest, max(POLL_MOST_SECONDS, interval))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hint.wait(), jittered(pause, self._rng))
+        self._hint.clear()
+        if (left := self._not_before - time.monotonic()) > 0:
+            # Only ever later than asked for, and not all registries behind one proxy at once.
+            await asyncio.sleep(left * self._rng.uniform(1.0, 1.1))
+
+    async def _poll_for_ever(self) -> None:
         while True:
-            longest = interval * 2.0 ** min(self._failures, 8)
-            pause = min(longest, max(POLL_MOST_SECONDS, interval))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), jittered(pause, self._rng))
-            self._hint.clear()
+            await self._until_due()
             try:
                 await self._poll()
             except RegistryError as error:
@@ -141,20 +150,30 @@ class Connected:
                 _log.exception("poll failed; it is tried again")
                 self._failures += 1
             else:
-                self.worked()
+                self._worked()
 
     def failed(self, error: RegistryError) -> None:
         """The server did not serve a poll or a probe."""
         self._failures += 1
+        if (wait := seconds_until_worthwhile(error)) is not None:
+            self._not_before = time.monotonic() + wait
         if self._failures < FAILURES_BEFORE_PROBLEM and self.polled_at is not None:
             return
         problem = problems.of_registry(error)
-        known, self.problem = self.problem, problem
-        if known is None or known.reason is not problem.reason:
-            _log.warning("registry is unwell: %s", error)
+        if self.problem is not None and self.problem.reason is problem.reason:
+            return  # other words for the same would be a write to each promotion's status
+        self.problem = problem
+        _log.warning("registry is unwell: %s", error)
+        self._changed(None)
+
+    def learned(self, capabilities: Capabilities) -> None:
+        """What the server can do is known better than before."""
+        if capabilities != self.capabilities:
+            self.capabilities = capabilities
             self._changed(None)
 
-    def worked(self) -> None:
+    def _worked(self) -> None:
+        """A poll went well. (That a probe did would say nothing about polls.)"""
         self._failures = 0
         if self.problem is not None:
             self.problem = None
@@ -163,38 +182,56 @@ class Connected:
 
     async def _poll(self) -> None:
         wanted = {w.model: w for w in self._wanted()}
-        for model in self._snapshots.keys() - wanted.keys():
-            del self._snapshots[model]
+        for known in (self._snapshots, self._written):
+            for model in known.keys() - wanted.keys():
+                del known[model]
         began = time.monotonic()
         if self.capabilities is None:
             self.capabilities = await self.client.capabilities()
         found = await self.client.search_models(list(wanted)) if wanted else {}
-        for name, want in wanted.items():
-            if await self._polled(name, want, found.get(name), began):
-                self._changed(name)
+        whole = [model for model, want in wanted.items() if self._asks_all(want, found.get(model))]
+        versions = await self.client.search_versions_of(whole) if whole else {}
+        asked, changed = set(whole), []
+        for model in wanted:
+            complete = model in asked or model not in found
+            known_versions = {v.version: v for v in versions.get(model, ())}
+            if self._polled(model, found.get(model), known_versions, complete, began):
+                changed.append(model)
+        # First: a pass that saw `pending` would wait for a change that has been told already.
         self.polled_at = began
+        for model in changed:
+            self._changed(model)
 
-    async def _polled(
-        self, name: str, want: Wanted, found: RegisteredModel | None, began: float
-    ) -> bool:
-        known = self._snapshots.get(name)
+    def _asks_all(self, want: Wanted, found: RegisteredModel | None) -> bool:
+        """Whether all versions of the model must be read, or the newest of each stage will do."""
         if found is None:
-            return self._keep(name, Snapshot(began, None, {}, complete=True))
-        newest = {version.version: version for version in found.latest_versions}
-        same = known is not None and _model_content(known.model) == _model_content(found)
-        if known is not None and same and not want.all_versions:
-            versions: Mapping[str, Version] = {**known.versions, **newest}
-            return self._keep(name, Snapshot(began, found, versions, known.complete))
+            return False
+        if want.all_versions:
+            return True
+        known = self._snapshots.get(want.model)
+        if known is not None:
+            return _model_content(known.model) != _model_content(found)
         # At first sight the newest of each stage usually tell enough: ten thousand models must
-        # not cost ten thousand requests.
-        enough = newest.keys() >= set(found.aliases.values()) and all(
-            version.status == "READY" for version in newest.values()
-        )
-        if known is None and enough and not want.all_versions:
-            return self._keep(name, Snapshot(began, found, newest, complete=False))
-        began = time.monotonic()
-        versions = {v.version: v for v in await self.client.search_versions(name)}
-        return self._keep(name, Snapshot(began, found, versions, complete=True))
+        # not cost the versions of ten thousand models.
+        newest = {version.version: version for version in found.latest_versions}
+        aliased = newest.keys() >= set(found.aliases.values())
+        return not aliased or any(version.status != "READY" for version in newest.values())
+
+    def _polled(
+        self,
+        model: str,
+        found: RegisteredModel | None,
+        versions: Mapping[str, Version],
+        complete: bool,
+        began: float,
+    ) -> bool:
+        """Keeps what a poll that began then found; whether it is news."""
+        known = self._snapshots.get(model)
+        if found is not None and not complete:
+            newest = {version.version: version for version in found.latest_versions}
+            versions = {**known.versions, **newest} if known is not None else newest
+            complete = known is not None and known.complete
+        return self._keep(model, Snapshot(began, found, versions, complete))
 
 
 def _model_content(model: RegisteredModel | None) -> object:

@@ -75,10 +75,10 @@ class Hints:
         before = self._cache.registries.get(name)
         if event == DELETED:
             self._cache.registries.pop(name, None)
-        else:
-            self._cache.registries[name] = raw
-            if before is not None and before.get("spec") == raw.get("spec"):
-                return
+        elif not self._cache.put_registry(raw) or (
+            before is not None and before.get("spec") == raw.get("spec")
+        ):
+            return
         self._queue.add(Key(Kind.REGISTRY, name))
 
     def deployment(self, event: str | None, raw: Raw) -> None:

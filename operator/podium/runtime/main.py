@@ -12,12 +12,13 @@ import sys
 from collections.abc import Coroutine
 
 from podium import __version__
-from podium.cluster.access import AccessError, load_access
+from podium.cluster.access import Access, AccessError, load_access
 from podium.cluster.client import KubernetesClient
 from podium.cluster.connection import ApiConnection
 from podium.cluster.election import LeaderElection, new_identity
 from podium.cluster.errors import ClusterError
 from podium.cluster.lease import ApiLeaseStore
+from podium.cluster.resources import DEPLOYMENTS, PODIUM
 from podium.runtime import health as healths
 from podium.runtime import logs, shell, signing
 from podium.runtime.cache import Cache
@@ -32,6 +33,7 @@ from podium.runtime.repair import Repair
 from podium.runtime.settings import DefaultRegistry, Settings, parse
 
 SHUTDOWN_SECONDS = 20.0
+KOPF_SECONDS = 5.0  # to end its watches in
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Operator:
     def __init__(
         self,
         settings: Settings,
+        access: Access,
         kube: KubernetesClient,
         election: LeaderElection,
         cluster_id: str,
@@ -49,6 +52,7 @@ class Operator:
     ) -> None:
         rng = random.Random()  # noqa: S311 - jitter
         self.settings = settings
+        self.access = access
         self.kube = kube
         self.election = election
         self.backoff: Backoff[str] = Backoff(rng)
@@ -59,6 +63,7 @@ class Operator:
             self.cache,
             kube,
             self._registry_changed,
+            lambda name: self.queue.add(Key(Kind.REGISTRY, name)),
             metrics.on_registry_request,
             _default_registry(settings),
             rng,
@@ -75,7 +80,12 @@ class Operator:
             rng,
         )
         self.hints = Hints(self.cache, self.queue, self.reconciler)
-        self.health = healths.Health(self.queue.stats)
+        watched = [
+            resource.path(namespace)
+            for resource in (*PODIUM.values(), DEPLOYMENTS)
+            for namespace in settings.namespaces or (None,)
+        ]
+        self.health = healths.Health(self.queue.stats, watched, election.heard_ago)
         self.repair = Repair(
             kube,
             self.cache,
@@ -88,8 +98,11 @@ class Operator:
         metrics.watch(self.cache, self.registries, self.queue.stats, lambda: election.is_leader)
 
     def _registry_changed(self, registry: Name, model: str | None) -> None:
-        for promotion in self.cache.of_registry(registry):
-            if model is None or self.cache.promotions[promotion].model == model:
+        # Not each of the registry for each model: a first poll of 10,000 would take a minute.
+        every = model is None
+        affected = self.cache.of_registry(registry) if every else self.cache.of_model(model or "")
+        for promotion in affected:
+            if self.cache.promotions[promotion].registry == registry:
                 self.hints.look(promotion)
 
     async def handle(self, key: Key) -> float | None:
@@ -97,10 +110,15 @@ class Operator:
             return await self.reconciler.reconcile(key.name)
         with logs.about(registry=str(key.name)):
             try:
-                return await self.registries.reconcile(key.name)
+                delay = await self.registries.reconcile(key.name)
+            except ClusterError as error:
+                _log.info("the ModelRegistry is tried again: %s", error)
+                return self.backoff.failed(str(key.name))
             except Exception:
                 _log.exception("unexpected error with a ModelRegistry; it is tried again")
                 return self.backoff.failed(str(key.name))
+            self.backoff.succeeded(str(key.name))
+            return delay
 
     async def lead(self) -> None:
         """Works while the Lease is held, pauses while it is not."""
@@ -173,7 +191,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
             return 0
         stopping.cancel()
         cluster_id = await asked
-        operator = Operator(settings, kube, election, cluster_id, metrics)
+        operator = Operator(settings, access, kube, election, cluster_id, metrics)
         operators.append(operator)
         return await _run(operator, metrics, stop)
     finally:
@@ -201,14 +219,21 @@ async def _run(operator: Operator, metrics: Metrics, stop: asyncio.Event) -> int
         await filling
         working = asyncio.create_task(operator.queue.run(operator.handle))
         parts: list[Coroutine[object, object, None]] = [
-            shell.watch(operator.hints, settings.namespaces, watching, ready),
+            shell.watch(
+                operator.access,
+                operator.hints,
+                operator.health.opened,
+                settings.namespaces,
+                watching,
+                ready,
+            ),
             operator.election.run(),
             operator.lead(),
             operator.repair.run(),
             operator.health.beat(),
         ]
-        tasks = [asyncio.create_task(part) for part in parts]
-        asyncio.create_task(_signals_after_kopf(ready, stop)).add_done_callback(_raise)
+        tasks = [asyncio.create_task(part) for part in parts]  # the first is kopf's
+        tasks.append(asyncio.create_task(_signals_after_kopf(ready, stop)))
         done, _ = await asyncio.wait(
             {stopping, working, *tasks}, return_when=asyncio.FIRST_COMPLETED
         )
@@ -235,7 +260,7 @@ async def _shut_down(
         await asyncio.wait_for(asyncio.gather(working, return_exceptions=True), SHUTDOWN_SECONDS)
     watching.set()
     await operator.election.stop()
-    await asyncio.wait(tasks, timeout=3.0)
+    await asyncio.wait(tasks[:1], timeout=KOPF_SECONDS)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -245,17 +270,13 @@ async def _signals_after_kopf(ready: asyncio.Event, stop: asyncio.Event) -> None
     """kopf takes the signal handlers when it starts; the order of stopping is ours."""
     await ready.wait()
     _handle_signals(stop)
+    await asyncio.Event().wait()
 
 
 def _handle_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-
-
-def _raise(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and task.exception():
-        _log.error("signal handlers were not set", exc_info=task.exception())
 
 
 async def _main(settings: Settings) -> int:

@@ -124,7 +124,7 @@ class Performer:
                 )
             except StagesUnsupported:
                 # The client has learned it: the next observation says stages_supported False.
-                self._mlflow.capabilities = await client.capabilities()
+                self._mlflow.learned(await client.capabilities())
                 return
         tag = tags.stage_tag(self.seen.spec.alias, action.to, datetime.now(UTC))
         moved = version.stage != action.to.value

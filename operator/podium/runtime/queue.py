@@ -45,12 +45,14 @@ def jittered(seconds: float, rng: random.Random) -> float:
 
 @dataclass(frozen=True)
 class QueueStats:
-    """`waiting` keys are due and have no worker; `oldest` and `longest_run` are seconds."""
+    """`waiting` keys are due and have no worker. In seconds: `oldest`, how long the first of them
+    has waited; `stuck`, for how long none was handed out though one waits."""
 
     waiting: int
     scheduled: int
     running: int
     oldest: float
+    stuck: float
     longest_run: float
 
 
@@ -70,6 +72,8 @@ class KeyedQueue(Generic[K]):
         self._again: dict[K, float] = {}  # keys that were added while they ran
         self._wake = asyncio.Event()
         self._paused = True
+        self._resumed_at = 0.0
+        self._handed_out_at = 0.0
         self._stopping = False
 
     def add(self, key: K, delay: float = 0.0) -> None:
@@ -97,6 +101,7 @@ class KeyedQueue(Generic[K]):
 
     def resume(self) -> None:
         self._paused = False
+        self._resumed_at = self._clock()
         self._wake.set()
 
     def stop(self) -> None:
@@ -107,11 +112,15 @@ class KeyedQueue(Generic[K]):
     def stats(self) -> QueueStats:
         now = self._clock()
         due = [at for at in self._due.values() if at <= now]
+        # What fell due in a pause has waited since its end only: no worker could take it.
+        waits = bool(due) and not self._paused
+        since = max(min(due), self._resumed_at) if waits else now
         return QueueStats(
             waiting=len(due),
             scheduled=len(self._due) - len(due),
             running=len(self._running),
-            oldest=now - min(due) if due and not self._paused else 0.0,
+            oldest=now - since,
+            stuck=now - max(since, self._handed_out_at) if waits else 0.0,
             longest_run=now - min(self._running.values()) if self._running else 0.0,
         )
 
@@ -137,6 +146,7 @@ class KeyedQueue(Generic[K]):
             due, _, key = heapq.heappop(self._heap)
             if self._due.get(key) == due:
                 del self._due[key]
+                self._handed_out_at = now
                 return key
         return None
 

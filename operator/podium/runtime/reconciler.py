@@ -44,6 +44,7 @@ from podium.runtime.signing import Signer
 STALLED_SECONDS = 300.0
 HINTED_SECONDS = 5.0  # how soon after a failure a hint may bring the next try
 SETTLING_SECONDS = REQUEST_SECONDS + 5.0  # how long a timed-out write may still take effect
+MAX_GONE = 1000
 MANY_PASSES = 120  # at once, in a row: then the promotion waits a little between passes
 Raw = Mapping[str, object]
 
@@ -97,6 +98,8 @@ class Reconciler:
 
     def deleted(self, name: Name, entry: CachedPromotion) -> None:
         """The promotion is gone as the watch says; its claim is released in its next pass."""
+        if len(self._gone) >= MAX_GONE:  # a replica that waits for the Lease makes no passes
+            self._gone.pop(next(iter(self._gone)))
         self._gone[name] = entry
 
     async def reconcile(self, name: Name) -> float | None:
@@ -137,7 +140,7 @@ class Reconciler:
         try:
             promotion = entry.parse()
         except ParseError as error:
-            await unreadable.tell(self._kube, self._cache, unpack(entry.packed), error)
+            await unreadable.tell(self._kube, PodiumKind.PROMOTIONS, unpack(entry.packed), error)
             return None
         if self._registries.pending(Name(name.namespace, promotion.spec.registry_ref.name)):
             return None
@@ -315,8 +318,9 @@ class Reconciler:
             claim = ledgers.parse_claim(
                 (await connected.client.get_model(spec.model)).tags.get(key)
             )
-            own = (self._cluster_id, *name)
-            if claim is None or (claim.cluster, claim.namespace, claim.name) != own:
+            if claim is None or claim.released:
+                return None
+            if (claim.cluster, claim.namespace, claim.name) != (self._cluster_id, *name):
                 return None
             self._fence(REQUEST_SECONDS)
             released = ledgers.encode_claim(dataclasses.replace(claim, released=True))

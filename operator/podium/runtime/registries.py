@@ -22,14 +22,16 @@ from podium.engine.observation import Problem, ProblemKind
 from podium.registry.client import RegistryClient
 from podium.registry.errors import CredentialsUnavailable, RegistryError
 from podium.registry.model import Credentials
-from podium.runtime import problems
+from podium.runtime import problems, unreadable
 from podium.runtime.cache import Cache
 from podium.runtime.connected import REQUEST_SECONDS, Connected, Wanted
 from podium.runtime.keys import Name
+from podium.runtime.queue import Backoff
 from podium.runtime.settings import DefaultRegistry
 
 REVISIT_SECONDS = 300.0  # how old a CA bundle and a probe may get
-SOON_SECONDS = 15.0
+SOON_SECONDS = 5.0
+_KEYS = frozenset({"token", "username", "password"})
 
 _log = logging.getLogger(__name__)
 OnRequest = Callable[[str, float, str], None]
@@ -37,13 +39,14 @@ OnRequest = Callable[[str, float, str], None]
 
 class Registries:
     """One `Connected` per usable ModelRegistry. `changed(registry, model | None)` is told which
-    promotions to look at again."""
+    promotions to look at again, `look_again` which ModelRegistry: its status is out of date."""
 
     def __init__(
         self,
         cache: Cache,
         kube: KubernetesClient,
         changed: Callable[[Name, str | None], None],
+        look_again: Callable[[Name], None],
         on_request: OnRequest,
         default: tuple[Name, DefaultRegistry] | None,
         rng: random.Random,
@@ -51,6 +54,8 @@ class Registries:
         self._cache = cache
         self._kube = kube
         self._changed = changed
+        self._look_again = look_again
+        self._backoff: Backoff[Name] = Backoff(rng)
         self._on_request = on_request
         self._default = default
         self._rng = rng
@@ -100,18 +105,25 @@ class Registries:
         try:
             registry = self._cache.registry(name) or self._from_environment(name)
         except ParseError as error:
+            await self._drop(name)
             await self._refused(name, Problem(ProblemKind.STALLED, Reason.INVALID_SPEC, str(error)))
+            await unreadable.tell(
+                self._kube, PodiumKind.REGISTRIES, self._cache.registries[name], error
+            )
             return None
         if registry is None:
             await self._drop(name)
             self._problems.pop(name, None)
+            self._backoff.succeeded(name)
             self._changed(name, None)
             return None
         try:
             connected = await self._connect(name, registry)
-            connected.capabilities = await connected.client.probe()
-            connected.worked()
-            problem = None
+            connected.learned(await connected.client.probe())
+            # The poll has the last word: what it cannot do, a probe may.
+            problem = connected.problem
+            if problem is not None:
+                connected.poll_soon()
         except RegistryError as error:
             problem = problems.of_registry(error)
             if name in self._connected:
@@ -121,13 +133,19 @@ class Registries:
         except ClusterError as error:
             problem = error.problem()
             await self._refused(name, problem)
-        await self._write_status(registry, problem)
-        return REVISIT_SECONDS if problem is None else SOON_SECONDS
+        written = await self._write_status(registry, problem)
+        if problem is not None or not written:
+            return max(SOON_SECONDS, self._backoff.failed(name))
+        self._backoff.succeeded(name)
+        return REVISIT_SECONDS
 
     async def _connect(self, name: Name, registry: ModelRegistry) -> Connected:
-        ca = await self._ca(registry)
         known = self._connected.get(name)
-        if known is not None and self._built_from[name] == (registry.spec, ca):
+        if known is not None and self._built_from[name][0] != registry.spec:
+            # At once, whatever else is missing: nothing more goes to where it no longer points.
+            await self._drop(name)
+        ca = await self._ca(registry)
+        if known is not None and self._built_from.get(name) == (registry.spec, ca):
             return known
         await self._drop(name)
         client = RegistryClient(
@@ -142,7 +160,7 @@ class Registries:
             registry,
             client,
             wanted=lambda: self._wanted(name),
-            changed=lambda model: self._changed(name, model),
+            changed=lambda model: self._news(name, model),
             rng=self._rng,
         )
         self._connected[name] = connected
@@ -151,6 +169,11 @@ class Registries:
         connected.start()
         self._changed(name, None)
         return connected
+
+    def _news(self, name: Name, model: str | None) -> None:
+        self._changed(name, model)
+        if model is None:
+            self._look_again(name)
 
     def _wanted(self, name: Name) -> list[Wanted]:
         all_versions: dict[str, bool] = {}
@@ -198,10 +221,7 @@ class Registries:
             raise CredentialsUnavailable(
                 f"{where} does not exist; create it with the keys username and password, or token"
             )
-        try:
-            values = {key: secret[key].decode().strip() for key in secret}
-        except UnicodeDecodeError:
-            raise CredentialsUnavailable(f"{where} holds what is no text") from None
+        values = {key: _text(secret[key], f"{where}, key {key},") for key in _KEYS & secret.keys()}
         if values.get("token"):
             return Credentials(token=values["token"])
         if values.get("username") and "password" in values:
@@ -223,9 +243,10 @@ class Registries:
             )
         return secret[reference.key]
 
-    async def _write_status(self, registry: ModelRegistry, problem: Problem | None) -> None:
+    async def _write_status(self, registry: ModelRegistry, problem: Problem | None) -> bool:
+        """Whether the status is as it should be now."""
         if not registry.metadata.uid:
-            return
+            return True
         now = datetime.now(UTC).replace(microsecond=0)
         connected = self._connected.get(Name(registry.metadata.namespace, registry.metadata.name))
         able = connected.capabilities if connected else None
@@ -243,7 +264,7 @@ class Registries:
                 ),
             )
         if write(status) == write(registry.status):
-            return
+            return True
         metadata = registry.metadata
         try:
             raw = await self._kube.write_status(
@@ -256,8 +277,21 @@ class Registries:
             )
         except ClusterError as error:
             _log.info("status of the ModelRegistry was not written: %s", error)
-            return
-        self._cache.registries[Name(metadata.namespace, metadata.name)] = raw
+            return False
+        self._cache.put_registry(raw)
+        return True
+
+
+def _text(value: bytes, what: str) -> str:
+    """A credential as it goes into a header. Raises CredentialsUnavailable, which does not show
+    it."""
+    try:
+        text = value.decode().strip()
+    except UnicodeDecodeError:
+        raise CredentialsUnavailable(f"{what} holds what is no text") from None
+    if not text.isprintable():
+        raise CredentialsUnavailable(f"{what} holds a line break or another control character")
+    return text
 
 
 def _conditions(

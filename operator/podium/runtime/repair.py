@@ -75,33 +75,63 @@ class Repair:
     async def _list(self) -> int:
         """How many promotions were not known as they are, and that not for a moment only."""
         first = not self._health.synced
-        known = set(self._cache.promotions)
-        found: set[Name] = set()
+        known = (
+            set(self._cache.registries),
+            set(self._cache.promotions),
+            self._cache.decision_names(),
+            self._cache.deployment_names(),
+        )
+        registries, decisions, promotions, deployments = set(), set(), set(), set()
         suspects = []
         for namespace in self._namespaces:
             async for raw in self._kube.list_registries(namespace):
+                registries.add(name_of(raw))
                 self._hints.registry(None, raw)
             async for raw in self._kube.list_promotions(namespace):
-                found.add(name_of(raw))
-                entry = self._cache.promotions.get(name_of(raw))
-                metadata = raw["metadata"]
-                assert isinstance(metadata, dict)
+                promotions.add(name_of(raw))
                 if first:
                     self._hints.promotion(None, raw)
-                elif entry is None or entry.resource_version != metadata["resourceVersion"]:
+                elif self._cache.is_news(raw):
                     suspects.append(raw)
             async for raw in self._kube.list_decisions(namespace):
+                decisions.add(name_of(raw))
                 self._hints.decision(None, raw)
-            if first:
-                async for raw in self._kube.list_deployments(namespace):
-                    self._cache.put_deployment(raw)
-        gone = known - found
-        if suspects or gone:
+            async for raw in self._kube.list_deployments(namespace):
+                deployments.add(name_of(raw))
+                self._hints.deployment(None, raw)
+        found = (registries, promotions, decisions, deployments)
+        gone = tuple(before - now for before, now in zip(known, found, strict=True))
+        if suspects or any(gone):
             await asyncio.sleep(LAG_SECONDS)
         missed = sum(self._hints.promotion(None, raw) for raw in suspects)
-        for name in gone & set(self._cache.promotions):
+        return missed + await self._forget(*gone)
+
+    async def _forget(
+        self,
+        registries: set[Name],
+        promotions: set[Name],
+        decisions: set[Name],
+        deployments: set[Name],
+    ) -> int:
+        """Drops what is known and no longer there. Gives how many of it were promotions."""
+        for name in registries & set(self._cache.registries):
+            again = [name_of(raw) async for raw in self._kube.list_registries(name.namespace)]
+            if name not in again:
+                self._hints.registry(DELETED, _named(name))
+        for name in decisions & self._cache.decision_names():
+            if await self._kube.get_decision(*name) is None:
+                self._hints.decision(DELETED, _named(name))
+        for name in deployments & self._cache.deployment_names():
+            if await self._kube.get_deployment(*name) is None:
+                self._hints.deployment(DELETED, _named(name))
+        missed = 0
+        for name in promotions & set(self._cache.promotions):
             if await self._kube.get_promotion(*name) is None:
                 uid = self._cache.promotions[name].uid
-                lost = {"metadata": {"namespace": name.namespace, "name": name.name, "uid": uid}}
-                missed += self._hints.promotion(DELETED, lost)
+                missed += self._hints.promotion(DELETED, _named(name, uid))
         return missed
+
+
+def _named(name: Name, uid: str = "") -> dict[str, object]:
+    """What is left of an object whose deletion nobody told."""
+    return {"metadata": {"namespace": name.namespace, "name": name.name, "uid": uid}}

@@ -5,11 +5,14 @@ and return. What an event means is `hints`.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import kopf
 
+from podium.cluster.access import Access
 from podium.runtime.hints import Hints
 
 GROUP, VERSION = "podium.dev", "v1alpha1"
@@ -28,15 +31,50 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10.0
     settings.networking.request_timeout = 30.0
+    # Two minutes of 5xx, as while an API server starts; and no watch sleeps long when it is back.
+    settings.networking.error_backoffs = (1, 2, 3, 5, 8, *(10,) * 11)
     return settings
 
 
-def _registry(hints: Hints) -> kopf.OperatorRegistry:
-    registry = kopf.OperatorRegistry()
+class _Sessions:
+    """kopf's HTTP sessions, made here to see each watch that is opened, and to close them."""
 
-    @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator]
-    async def login(**about: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**about) or kopf.login_with_kubeconfig(**about)
+    def __init__(self, access: Access, opened: Callable[[str], None]) -> None:
+        self._access = access
+        self._opened = opened
+        self._made: list[aiohttp.ClientSession] = []
+
+    async def login(self, **_: Any) -> kopf.AiohttpSession:
+        """A session with the credentials as they are now; kopf asks again after a 401."""
+        authorization = await self._access.authorization(again=bool(self._made))
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(self._note)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._access.tls or True),
+            headers={"Authorization": authorization} if authorization else {},
+            proxy=self._access.proxy,
+            trace_configs=[trace],
+        )
+        self._made = [each for each in self._made if not each.closed] + [session]
+        return kopf.AiohttpSession(server=self._access.server, aiohttp_session=session)
+
+    async def _note(
+        self,
+        _session: aiohttp.ClientSession,
+        _context: SimpleNamespace,
+        answered: aiohttp.TraceRequestEndParams,
+    ) -> None:
+        if answered.response.status == 200 and answered.url.query.get("watch") == "true":
+            self._opened(answered.url.path)
+
+    async def close(self) -> None:
+        for session in self._made:
+            await session.close()
+
+
+def _registry(hints: Hints, sessions: _Sessions) -> kopf.OperatorRegistry:
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(sessions.login)
 
     @kopf.on.event(GROUP, VERSION, "modelpromotions", registry=registry)  # type: ignore[untyped-decorator]
     async def promotion(event: Mapping[str, Any], **_: Any) -> None:
@@ -58,17 +96,29 @@ def _registry(hints: Hints) -> kopf.OperatorRegistry:
 
 
 async def watch(
-    hints: Hints, namespaces: tuple[str, ...], stop: asyncio.Event, ready: asyncio.Event
+    access: Access,
+    hints: Hints,
+    opened: Callable[[str], None],
+    namespaces: tuple[str, ...],
+    stop: asyncio.Event,
+    ready: asyncio.Event,
 ) -> None:
-    """Watches until `stop`. Ends with an error when kopf gives up: the process then restarts."""
-    await kopf.operator(
-        registry=_registry(hints),
-        settings=_settings(),
-        # Else kopf asks for the name of the user, and a container's user may have none.
-        identity="podium-operator",
-        standalone=True,
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-        stop_flag=stop,
-        ready_flag=ready,
-    )
+    """Watches until `stop`. Ends with an error when kopf gives up: the process then restarts.
+
+    `opened` is told the path of each watch that the API server grants.
+    """
+    sessions = _Sessions(access, opened)
+    try:
+        await kopf.operator(
+            registry=_registry(hints, sessions),
+            settings=_settings(),
+            # Else kopf asks for the name of the user, and a container's user may have none.
+            identity="podium-operator",
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            stop_flag=stop,
+            ready_flag=ready,
+        )
+    finally:
+        await sessions.close()

@@ -1,4 +1,4 @@
-"""What is written to a promotion that does not have the form its CRD promises (an old or foreign
+"""What is written to an object that does not have the form its CRD promises (an old or foreign
 CRD let it in): the conditions, by hand, and nothing else of its status is touched."""
 
 import logging
@@ -9,16 +9,14 @@ from typing import cast
 from podium.api.reasons import ConditionType, Reason
 from podium.api.values import ParseError
 from podium.cluster.client import KubernetesClient
-from podium.cluster.errors import ClusterError
 from podium.cluster.resources import PodiumKind
-from podium.runtime.cache import Cache
 
 Raw = Mapping[str, object]
 _log = logging.getLogger(__name__)
 
 
-async def tell(kube: KubernetesClient, cache: Cache, raw: Raw, error: ParseError) -> None:
-    """Sets Ready False and Stalled True with the field's name, once."""
+async def tell(kube: KubernetesClient, kind: PodiumKind, raw: Raw, error: ParseError) -> None:
+    """Sets Ready False and Stalled True with the field's name, once. Raises ClusterError."""
     metadata = cast(Raw, raw["metadata"])
     status = dict(cast(Raw, raw.get("status") or {}))
     known = cast(list[Raw], status.get("conditions") or [])
@@ -40,15 +38,11 @@ async def tell(kube: KubernetesClient, cache: Cache, raw: Raw, error: ParseError
     ]
     others = [c for c in known if c.get("type") not in ("Ready", "Stalled")]
     status["conditions"] = [*others, *mine]
-    try:
-        written = await kube.write_status(
-            PodiumKind.PROMOTIONS,
-            str(metadata["namespace"]),
-            str(metadata["name"]),
-            uid=str(metadata["uid"]),
-            resource_version=str(metadata["resourceVersion"]),
-            status=status,
-        )
-        cache.put_promotion(written)
-    except ClusterError as failed:
-        _log.info("its conditions were not written: %s", failed)
+    await kube.write_status(
+        kind,
+        str(metadata["namespace"]),
+        str(metadata["name"]),
+        uid=str(metadata["uid"]),
+        resource_version=str(metadata["resourceVersion"]),
+        status=status,
+    )

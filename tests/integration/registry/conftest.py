@@ -27,7 +27,9 @@ class Kind:
     able: frozenset[str] = field(default_factory=frozenset)
 
 
-CURRENT = frozenset({"aliases", "stages", "webhooks", "name_in", "logged_models"})
+CURRENT = frozenset(
+    {"aliases", "stages", "webhooks", "name_in", "versions_name_in", "logged_models"}
+)
 KINDS = (
     Kind("3.17-sqlite", "3.17.2", installed=True, able=CURRENT),
     Kind("3.17-postgresql", "3.17.2", Backend.POSTGRESQL, installed=True, able=CURRENT),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -28,6 +30,7 @@ from podium.registry import (
     TooLarge,
     Unauthenticated,
 )
+from podium.registry.connection import seconds_until_worthwhile
 from testbed.postgres import free_port
 from tests.integration.registry.stub import (
     Behaviour,
@@ -45,6 +48,7 @@ WHOLE = Capabilities(
     stages=True,
     webhooks=True,
     name_in=True,
+    versions_name_in=True,
     workspaces=False,
     logged_models=True,
 )
@@ -250,6 +254,90 @@ async def test_a_throttling_server_is_left_alone_for_as_long_as_it_wants() -> No
         await client.close()
 
 
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [("7", 7.0), ("Sat, 21 Nov 2099 12:00:00 GMT", 300.0), ("999999", 300.0), ("soon", 5.0)],
+)
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_is_kept_by_every_call_and_bounded(
+    status: int, asked: str, seconds: float
+) -> None:
+    clock = HandClock()
+    expected = RegistryThrottled if status == 429 else RegistryUnavailable
+    async with Stub(says(status, "{}", Retry_After=asked), MODEL) as stub:
+        client = client_of(stub.uri, clock=clock)
+        for use in (read, write, delete):
+            with pytest.raises(expected) as refused:
+                await use(client)
+            assert seconds_until_worthwhile(refused.value) == pytest.approx(seconds)
+        assert len(stub.requests) == 1
+        clock.seconds += seconds + 0.1
+        await client.get_model("churn")
+        await client.close()
+
+
+async def test_a_write_answered_503_may_have_been_done_and_the_server_is_left_alone() -> None:
+    async with Stub(says(503, "{}", Retry_After="7"), MODEL) as stub:
+        client = client_of(stub.uri, clock=HandClock())
+        with pytest.raises(AmbiguousWrite):
+            await write(client)
+        with pytest.raises(RegistryUnavailable, match="Retry-After"):
+            await read(client)
+        await client.close()
+    assert len(stub.requests) == 1
+
+
+async def test_a_client_that_was_replaced_opens_no_connection_again() -> None:
+    async with Stub(MODEL) as stub:
+        client = client_of(stub.uri)
+        await client.get_model("churn")
+        await client.close()
+        with pytest.raises(RegistryUnavailable, match="was replaced"):
+            await client.get_model("churn")
+        assert client._session is None
+    assert len(stub.requests) == 1
+
+
+async def test_an_unexpected_error_does_not_keep_the_breaker_closed_for_ever() -> None:
+    """A header that HTTP does not take raised ValueError in the one request that a half-open
+    breaker lets through; it then waited for the end of that request, for ever."""
+    clock = HandClock()
+    held = [Credentials(token="bad\ntoken"), Credentials(token="good")]
+
+    async def credentials() -> Credentials | None:
+        return held[0]
+
+    async with Stub(*[says(500, "{}")] * 5, MODEL) as stub:
+        client = client_of(stub.uri, clock=clock, credentials=credentials)
+        held.reverse()
+        for _ in range(2):
+            with pytest.raises(RegistryUnavailable):
+                await client.get_model("churn")
+        held.reverse()
+        clock.seconds += 70
+        with pytest.raises(ValueError, match=r"[Hh]eader"):
+            await client.get_model("churn")
+        held.reverse()
+        clock.seconds += 70
+        assert (await client.get_model("churn")).name == "churn"
+        await client.close()
+
+
+@pytest.mark.parametrize("said", ["s3cr3t", "YW5uYTpzM2NyM3Q=", "Basic YW5uYTpzM2NyM3Q="])
+async def test_a_server_that_repeats_what_it_was_sent_shows_no_credential(said: str) -> None:
+    async def credentials() -> Credentials | None:
+        return Credentials(username="anna", password="s3cr3t")
+
+    error = f'{{"error_code": "INTERNAL_ERROR", "message": "headers were {said}"}}'
+    async with Stub(says(500, error)) as stub:
+        client = client_of(stub.uri, credentials=credentials)
+        with pytest.raises(RegistryUnavailable) as raised:
+            await client.get_model("churn")
+        assert "headers were" in str(raised.value)
+        assert "s3cr3t" not in str(raised.value) and "YW5u" not in str(raised.value)
+        await client.close()
+
+
 async def test_a_renewed_credential_is_read_on_401_and_the_request_repeated_once() -> None:
     held = [Credentials(token="old"), Credentials(token="new")]
 
@@ -332,10 +420,67 @@ async def test_pages_without_end_are_given_up() -> None:
     )
     async with Stub(page) as stub:
         client = client_of(stub.uri)
-        with pytest.raises(NotMlflow, match="repeats a page"):
+        with pytest.raises(NotMlflow, match="without end"):
             await client.search_versions("churn")
         await client.close()
     assert len(stub.requests) == 2
+
+
+async def test_pages_with_ever_new_tokens_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podium.registry.client.MAX_PAGES", 20)
+    page = 0
+
+    async def another(request: web.Request) -> web.StreamResponse:
+        nonlocal page
+        page += 1
+        return await says(200, f'{{"model_versions": [], "next_page_token": "{page}"}}')(request)
+
+    async with Stub(another) as stub:
+        client = client_of(stub.uri)
+        with pytest.raises(NotMlflow, match="without end"):
+            await client.search_versions("churn")
+        await client.close()
+    assert len(stub.requests) == 21
+
+
+async def test_many_large_pages_do_not_fill_the_memory() -> None:
+    """Each page is below the limit of one answer; together they would be without end."""
+    page, tag = 0, "x" * 900_000
+
+    async def another(request: web.Request) -> web.StreamResponse:
+        nonlocal page
+        page += 1
+        listed = (
+            f'{{"name": "churn", "version": "{page}", "tags": [{{"key": "k", "value": "{tag}"}}]}}'
+        )
+        answer = f'{{"model_versions": [{listed}], "next_page_token": "{page}"}}'
+        return await says(200, answer)(request)
+
+    async with Stub(another) as stub:
+        client = client_of(stub.uri)
+        with pytest.raises(TooLarge, match="64 MiB"):
+            await client._versions_by("churn", 200)
+        await client.close()
+    assert 70 <= page <= 80
+
+
+async def test_a_compressed_gigabyte_is_not_unpacked() -> None:
+    packer = zlib.compressobj(9, wbits=31)
+    body = b"".join(packer.compress(b" " * 1024**2) for _ in range(1024)) + packer.flush()
+
+    async def bomb(request: web.Request) -> web.StreamResponse:
+        headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        return web.Response(body=body, headers=headers)
+
+    async with Stub(bomb) as stub:
+        client = client_of(stub.uri)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises((TooLarge, RegistryUnavailable)):
+            await client.get_model("churn")
+        await client.close()
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert len(body) > 1_000_000
+    assert grown < 200 * 1024, f"{grown // 1024} MiB"
 
 
 async def test_what_is_no_mlflow_does_not_pass_the_probe() -> None:

@@ -127,3 +127,36 @@ def test_after_a_429_nothing_is_sent_until_its_time_has_passed() -> None:
         throttle.admit()
     clock.seconds += 0.2
     throttle.admit()
+
+
+def test_after_a_503_that_says_when_the_registry_is_away_and_not_throttling() -> None:
+    clock = HandClock()
+    throttle = Throttle(clock)
+    throttle.throttled("Sat, 21 Nov 2026 12:01:00 GMT", away=True)
+    clock.seconds += 30
+    with pytest.raises(RegistryUnavailable) as refused:
+        throttle.admit()
+    assert refused.value.retry_after == pytest.approx(30)
+    throttle.throttled("10")  # shorter: what was said first still holds
+    clock.seconds += 20
+    with pytest.raises(RegistryUnavailable):
+        throttle.admit()
+    clock.seconds += 10.1
+    throttle.admit()
+
+
+def test_no_refusal_has_a_number_that_changes_with_each_try() -> None:
+    """It stands in the status of every promotion: each new text would be a write to all."""
+    clock = HandClock()
+    throttle, tried = Throttle(clock), breaker(clock)
+    throttle.throttled("10")
+    said = set()
+    for _ in range(3):
+        for _ in range(3):
+            tried.failed()
+        for admit in (throttle.admit, tried.admit):
+            with pytest.raises((RegistryThrottled, RegistryUnavailable)) as refused:
+                admit()
+            said.add(str(refused.value))
+        clock.seconds += 1.0
+    assert len(said) == 2

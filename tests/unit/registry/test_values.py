@@ -75,7 +75,6 @@ def version(number: int, **tags: str) -> Version:
         tags=tags,
         created_at=moment,
         updated_at=moment,
-        description="",
     )
 
 

@@ -52,7 +52,6 @@ class Mlflow:
             tags={},
             created_at=NOW,
             updated_at=NOW,
-            description="",
         )
 
     def _note(self, *what: str) -> None:

@@ -1,0 +1,226 @@
+"""The poll of one MLflow: what it asks, what it keeps, whom it wakes, and its patience."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import cast
+
+import msgspec
+import pytest
+
+from podium.api.meta import ObjectMeta
+from podium.api.model_registry import ModelRegistry, ModelRegistrySpec
+from podium.api.reasons import Reason
+from podium.api.values import Duration
+from podium.registry import wire
+from podium.registry.client import RegistryClient
+from podium.registry.errors import RegistryThrottled, RegistryUnavailable
+from podium.registry.model import Capabilities, RegisteredModel, Version
+from podium.runtime.connected import Connected, Wanted
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+ABLE = Capabilities(
+    server_version="3.17.2",
+    aliases=True,
+    stages=True,
+    webhooks=True,
+    name_in=True,
+    versions_name_in=True,
+    workspaces=False,
+    logged_models=True,
+)
+
+
+def version(number: str, **tags: str) -> Version:
+    return Version(
+        name="m",
+        version=number,
+        stage="None",
+        status="READY",
+        source="",
+        run_id=None,
+        tags=tags,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+
+
+def model(name: str, newest: str = "2", **aliases: str) -> RegisteredModel:
+    return RegisteredModel(name=name, aliases=aliases, tags={}, latest_versions=(version(newest),))
+
+
+@dataclass
+class Mlflow:
+    """Models by name, each with versions 1 and 2; notes what it is asked. `during` runs in the
+    middle of the search for versions."""
+
+    models: dict[str, RegisteredModel]
+    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    error: Exception | None = None
+    during: object = None
+
+    async def capabilities(self) -> Capabilities:
+        return ABLE
+
+    async def search_models(self, names: Sequence[str]) -> Mapping[str, RegisteredModel]:
+        self.asked.append(("models", tuple(names)))
+        if self.error is not None:
+            raise self.error
+        return {name: self.models[name] for name in names if name in self.models}
+
+    async def search_versions_of(self, names: Sequence[str]) -> Mapping[str, list[Version]]:
+        self.asked.append(("versions", tuple(names)))
+        if callable(self.during):
+            self.during()
+        return {name: [version("1"), version("2")] for name in names}
+
+    async def get_model(self, name: str) -> RegisteredModel:
+        return self.models[name]
+
+    async def search_versions(self, name: str) -> list[Version]:
+        return [version("1"), version("2")]
+
+
+class Poll:
+    """A `Connected` that polls when told, and what it told to whom."""
+
+    def __init__(self, mlflow: Mlflow, *wanted: Wanted) -> None:
+        self.mlflow = mlflow
+        self.wanted = list(wanted)
+        self.changed: list[str | None] = []
+        self.pending_when_told: list[bool] = []
+        registry = ModelRegistry(
+            metadata=ObjectMeta(name="r", namespace="a"),
+            spec=ModelRegistrySpec(tracking_uri="http://mlflow", poll_interval=Duration(10)),
+        )
+        self.connected = Connected(
+            registry,
+            cast(RegistryClient, mlflow),
+            lambda: self.wanted,
+            self._told,
+            random.Random(1),
+        )
+
+    def _told(self, name: str | None) -> None:
+        self.changed.append(name)
+        self.pending_when_told.append(self.connected.pending)
+
+    async def __call__(self) -> list[str | None]:
+        """Whom one poll woke."""
+        self.changed.clear()
+        await self.connected._poll()
+        return list(self.changed)
+
+
+def some(count: int, all_versions: bool) -> list[Wanted]:
+    return [Wanted(f"m{number}", all_versions) for number in range(count)]
+
+
+async def test_a_poll_asks_for_models_only_and_selectors_by_tag_for_versions_too() -> None:
+    mlflow = Mlflow({f"m{n}": model(f"m{n}") for n in range(3)})
+    poll = Poll(mlflow, Wanted("m0", False), Wanted("m1", True), Wanted("m2", True))
+    assert await poll() == ["m0", "m1", "m2"]
+    assert mlflow.asked == [("models", ("m0", "m1", "m2")), ("versions", ("m1", "m2"))]
+    assert await poll() == []
+
+
+async def test_an_alias_that_moved_wakes_its_model_alone() -> None:
+    mlflow = Mlflow({f"m{n}": model(f"m{n}") for n in range(3)})
+    poll = Poll(mlflow, *some(3, all_versions=False))
+    await poll()
+    mlflow.models["m1"] = model("m1", champion="1")
+    mlflow.asked.clear()
+    assert await poll() == ["m1"]
+    assert mlflow.asked[1:] == [("versions", ("m1",))]
+    known = poll.connected.snapshot("m1")
+    assert known is not None and known.complete and set(known.versions) == {"1", "2"}
+
+
+async def test_nobody_is_woken_before_the_poll_counts() -> None:
+    """A pass that sees `pending` ends and waits to be told: told too early, it waited for ever."""
+    poll = Poll(Mlflow({"m0": model("m0"), "m1": model("m1")}), *some(2, all_versions=True))
+    assert await poll() == ["m0", "m1"]
+    assert poll.pending_when_told == [False, False]
+
+
+async def test_a_write_in_mid_poll_leaves_no_older_state_believed() -> None:
+    mlflow = Mlflow({"m0": model("m0", champion="1")})
+    poll = Poll(mlflow, Wanted("m0", True))
+    mlflow.during = lambda: poll.connected.wrote("m0")
+    await poll()
+    assert poll.connected.snapshot("m0") is None
+
+
+async def test_what_no_promotion_wants_any_more_is_forgotten() -> None:
+    poll = Poll(Mlflow({"m0": model("m0")}), *some(1, all_versions=False))
+    await poll()
+    poll.connected.wrote("m0")
+    poll.wanted = []
+    await poll()
+    assert (poll.connected._snapshots, poll.connected._written) == ({}, {})
+
+
+async def test_the_same_trouble_in_other_words_is_told_once() -> None:
+    """A text that changes with each try would be a write to the status of each promotion."""
+    poll = Poll(Mlflow({}))
+    for seconds in (9, 8, 7):
+        poll.connected.failed(RegistryUnavailable(f"asked again in {seconds} s"))
+    assert poll.changed == [None]
+    first = poll.connected.problem
+    assert first is not None and "9 s" in first.message
+    poll.connected.failed(RegistryThrottled("429", retry_after=1))
+    assert poll.changed == [None, None]
+    assert poll.connected.problem.reason is Reason.REGISTRY_THROTTLED  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("asked", [7.0, 40.0, 200.0])
+async def test_the_next_poll_waits_for_as_long_as_the_server_asked(
+    asked: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    poll = Poll(Mlflow({}))
+    poll.connected.failed(RegistryThrottled("429", retry_after=asked))
+    poll.connected.poll_soon()  # a hint does not make it impatient
+    monkeypatch.setattr("podium.runtime.connected.asyncio.sleep", sleep)
+    await poll.connected._until_due()
+    assert len(slept) == 1 and asked - 1 < slept[0] <= asked * 1.1
+
+
+async def test_an_unwell_server_is_polled_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def wait_for(waiting: object, seconds: float) -> None:
+        pauses.append(seconds)
+        waiting.close()  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("podium.runtime.connected.asyncio.wait_for", wait_for)
+    poll = Poll(Mlflow({}))
+    for _ in range(6):
+        await poll.connected._until_due()
+        poll.connected.failed(RegistryUnavailable("away"))
+    expected = [10, 20, 40, 80, 120, 120]
+    assert all(0.9 * e <= p <= 1.1 * e for p, e in zip(pauses, expected, strict=True)), pauses
+    assert len({p / e for p, e in zip(pauses, expected, strict=True)}) == 6, "no jitter"
+
+
+async def test_the_snapshot_keeps_no_description() -> None:
+    said = msgspec.json.encode(
+        {
+            "name": "m0",
+            "description": "x" * 100_000,
+            "tags": [{"key": "team", "value": "risk"}],
+            "latest_versions": [{"name": "m0", "version": "1", "description": "x" * 100_000}],
+        }
+    )
+    decoded = wire.model_from(msgspec.json.decode(said, type=wire.WireModel))
+    poll = Poll(Mlflow({"m0": decoded}), Wanted("m0", False))
+    await poll()
+    known = poll.connected.snapshot("m0")
+    assert known is not None and known.model is not None
+    assert known.model.tags == {"team": "risk"}
+    assert len(repr(known)) < 2_000
