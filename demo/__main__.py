@@ -4,11 +4,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from testbed import cluster as clusters
 from testbed import kind
 from testbed.errors import TestbedError
 from testbed.plan import Size
+
+if TYPE_CHECKING:
+    from demo.models import Laboratory
 
 NAME = "demo"
 
@@ -43,13 +48,8 @@ def _up(name: str, simulate: bool) -> int:
     from demo.timeline import ClaimError, Timeline
 
     timeline = Timeline()
-    if simulate:
-        size = Size.CONTROL
-    elif kind.available():
-        size = Size.KIND
-    elif sys.platform == "linux" and os.geteuid() == 0:
-        size = Size.NODE
-    else:
+    size = _size(simulate)
+    if size is None:
         print(
             "demo: real pods need root on Linux, or Docker with kind; here is neither.\n"
             "Without them, on simulated nodes and without predictions: make demo SIMULATE=1",
@@ -70,12 +70,15 @@ def _up(name: str, simulate: bool) -> int:
         stage = SimulatedStage(name)
     else:
         stage = RealStage(name, size)
-    stage.build()
-    from demo.models import Laboratory
+    with ThreadPoolExecutor(1) as beside:
+        being_prepared = beside.submit(_laboratory)
+        stage.build()
+        laboratory = being_prepared.result()
+    laboratory.connect(stage.mlflow_uri)
+    timeline.tell(f"MLflow is ready at {stage.mlflow_uri}, and so is podium-operator")
     from demo.story import Story, closing
 
-    timeline.tell(f"MLflow is ready at {stage.mlflow_uri}, and so is podium-operator")
-    story = Story(stage, Laboratory(stage.mlflow_uri), timeline)
+    story = Story(stage, laboratory, timeline)
     try:
         story.tell()
     except ClaimError as failure:
@@ -85,6 +88,22 @@ def _up(name: str, simulate: bool) -> int:
     closing(story, str(stage.cluster.kubeconfig))
     timeline.plain(f"\nAll {timeline.claims} claims held, in {timeline.elapsed:.0f} s.")
     return 0
+
+
+def _size(simulate: bool) -> Size | None:
+    """How much can be real here; None when nothing can that was asked for."""
+    if simulate:
+        return Size.CONTROL
+    if kind.available():
+        return Size.KIND
+    return Size.NODE if sys.platform == "linux" and os.geteuid() == 0 else None
+
+
+def _laboratory() -> "Laboratory":
+    """Seconds of imports and training, for which the cluster need not wait."""
+    from demo.models import Laboratory
+
+    return Laboratory()
 
 
 if __name__ == "__main__":

@@ -79,11 +79,11 @@ class Trained:
 
 
 class Laboratory:
-    """Trains, registers and predicts on this machine, with MLflow at `uri`."""
+    """Trains and predicts on this machine, and registers in the MLflow it is connected to."""
 
-    def __init__(self, uri: str) -> None:
-        mlflow.set_tracking_uri(uri)
-        self.client = MlflowClient(uri)
+    client: MlflowClient
+
+    def __init__(self) -> None:
         flowers, kinds = load_iris(return_X_y=True)
         names = np.array(["setosa", "versicolor", "virginica"])[kinds]
         split = train_test_split(flowers, names, test_size=0.4, random_state=42, stratify=names)
@@ -91,6 +91,11 @@ class Laboratory:
         for recipe in RECIPES.values():
             recipe.classifier.fit(self._train, self._train_kinds)
         self.probes = self._tell_apart()
+
+    def connect(self, uri: str) -> None:
+        """From now on, the MLflow at `uri` is where versions are registered."""
+        mlflow.set_tracking_uri(uri)
+        self.client = MlflowClient(uri)
 
     def train(self, number: str) -> Trained:
         """Log and register version `number`, then ask its own artifact, fetched from MLflow."""

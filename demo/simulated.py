@@ -30,13 +30,14 @@ class SimulatedStage:
     serves = False
 
     def __init__(self, name: str) -> None:
-        self.cluster = clusters.up(name, Size.CONTROL)
+        self._name = name
         self._port = free_port()
         self._health = free_port()
         self.mlflow_uri = f"http://127.0.0.1:{self._port}"
 
     def build(self) -> None:
-        """CRDs, MLflow and operator; returns when both are ready."""
+        """Cluster, CRDs, MLflow and operator; returns when both are ready."""
+        self.cluster = clusters.up(self._name, Size.CONTROL)
         where = self.cluster.where
         for name in ("operator", "mlflow"):
             running = processes.find(where, name)

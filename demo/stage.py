@@ -9,14 +9,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 
 from testbed import cluster as clusters
-from testbed import images
+from testbed import images, node, packages
 from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 from testbed.plan import Size
@@ -61,27 +61,40 @@ class RealStage:
     serves = True
 
     def __init__(self, name: str, size: Size) -> None:
-        self.cluster = clusters.up(name, size)
+        self._name, self._size = name, size
         self.mlflow_uri = ""
         self._serving = ""
 
     def build(self) -> None:
-        """Images, MLflow and operator; returns when both are Ready."""
-        clear(self.cluster)
-        archives = {
-            _OPERATOR_IMAGE: images.build(_OPERATOR_IMAGE, ROOT),
-            _MLFLOW_IMAGE: images.build(_MLFLOW_IMAGE, _IMAGES / "mlflow"),
-            _SERVING_IMAGE: images.build(_SERVING_IMAGE, _IMAGES / "serving"),
-        }
-        for archive in archives.values():
-            images.load(self.cluster, archive)
-        self._apply(manifests(ROOT / "demo" / "mlflow.yaml"))
-        self._apply(self._operator(archives[_OPERATOR_IMAGE]))
-        with phase("Starting MLflow and the operator") as update:
-            self._rolled_out("mlflow", "mlflow")
-            update("MLflow is ready")
-            self._rolled_out("podium-operator", OPERATOR_NAMESPACE)
+        """Cluster, images, MLflow and operator; returns when both are Ready."""
+        if self._size is Size.NODE:
+            node.require_root()
+            # Now, and in one go: two threads would meet at dpkg's lock.
+            packages.require({**packages.NODE, **packages.IMAGES}, "a real node and its images")
+        with ThreadPoolExecutor(1) as builder:
+            mlflow = builder.submit(images.build, _MLFLOW_IMAGE, _IMAGES / "mlflow")
+            serving = builder.submit(images.build, _SERVING_IMAGE, _IMAGES / "serving")
+            operator = builder.submit(images.build, _OPERATOR_IMAGE, ROOT)
+            try:
+                self._put_up(mlflow, serving, operator)
+            except BaseException:
+                builder.shutdown(wait=False, cancel_futures=True)
+                raise
         self.mlflow_uri = self._address("mlflow", "mlflow")
+
+    def _put_up(self, mlflow: Future[Path], serving: Future[Path], operator: Future[Path]) -> None:
+        """Each as soon as its image is there; the images are built meanwhile."""
+        self.cluster = clusters.up(self._name, self._size)
+        clear(self.cluster)
+        images.load(self.cluster, mlflow.result())
+        self._apply(manifests(ROOT / "demo" / "mlflow.yaml"))
+        images.load(self.cluster, serving.result())
+        images.load(self.cluster, operator.result())
+        self._apply(self._operator(operator.result()))
+        with phase("Starting MLflow and the operator") as update:
+            self._rolled_out("podium-operator", OPERATOR_NAMESPACE)
+            update("the operator is ready")
+            self._rolled_out("mlflow", "mlflow")
 
     def start_serving(self) -> None:
         """examples/iris, with the times of a demo."""

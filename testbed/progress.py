@@ -1,6 +1,7 @@
 """What a person sees while the test bed works: phases, elapsed time, a spinner on a terminal."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 
 _console = Console(stderr=True, highlight=False)
+
+_spinner = threading.Lock()
 
 Update = Callable[[str], None]
 
@@ -17,12 +20,14 @@ def phase(title: str) -> Iterator[Update]:
     """One phase of work; the yielded function shows what it is at.
 
     On a terminal: a spinner with the latest news. Elsewhere: a line at the start, a line
-    at the end, and news at most every 15 seconds so that a log stays short.
+    at the end, and news at most every 15 seconds so that a log stays short. So too for a phase
+    that begins while another one has the spinner.
     """
     began = time.monotonic()
     failed = True
+    spins = _console.is_terminal and _spinner.acquire(blocking=False)
     try:
-        if _console.is_terminal:
+        if spins:
             with _console.status(title) as spinner:
 
                 def live(news: str) -> None:
@@ -35,6 +40,8 @@ def phase(title: str) -> Iterator[Update]:
             yield _occasional(title, began)
         failed = False
     finally:
+        if spins:
+            _spinner.release()
         elapsed = time.monotonic() - began
         _line(f"{title}: {'FAILED' if failed else 'done'} ({elapsed:.1f} s)")
 
