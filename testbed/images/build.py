@@ -1,7 +1,7 @@
 """Builds a Dockerfile into a docker-archive: by Docker where it answers, else by buildah.
 
 The archive is kept in the cache under the hash of all that went in, so that a second build
-of the same content is a look into a folder.
+of the same content is a look into a folder; of other content, layers that did not change stay.
 """
 
 import fnmatch
@@ -104,8 +104,8 @@ def _by_buildah(
         with locked(cache_root() / "images" / ".buildah.lock"):
             _stand_in(buildah, standing_in)
             run(
-                [*buildah, "build", "--isolation", "chroot", "--pull-never", "--network", "host",
-                 *_trust(Path(scratch)), *_flags(build_args),
+                [*buildah, "build", "--layers", "--isolation", "chroot", "--pull-never",
+                 "--network", "host", *_trust(Path(scratch)), *_flags(build_args),
                  "-f", dockerfile, "-t", name, context],
                 timeout=1800,
             )  # fmt: skip
@@ -113,8 +113,9 @@ def _by_buildah(
             fresh.unlink(missing_ok=True)
             target = f"docker-archive:{fresh}:docker.io/library/{tag}"
             run([*buildah, "push", name, target], timeout=900)
-            run([*buildah, "rmi", "--force", name], timeout=120)
             fresh.replace(archive)
+            # The image stays, so that the next build takes up its layers; what it replaced goes.
+            run([*buildah, "rmi", "--prune"], timeout=120)
 
 
 def _stand_in(buildah: list[str], archive: Path) -> None:
