@@ -44,9 +44,6 @@ class KubernetesClient:
         """The ModelPromotion as etcd has it now; no cache answers."""
         return await self._get(PODIUM[PodiumKind.PROMOTIONS], namespace, name)
 
-    async def get_registry(self, namespace: str, name: str) -> Raw | None:
-        return await self._get(PODIUM[PodiumKind.REGISTRIES], namespace, name)
-
     async def get_decision(self, namespace: str, name: str) -> Raw | None:
         return await self._get(PODIUM[PodiumKind.DECISIONS], namespace, name)
 

@@ -59,7 +59,6 @@ async def test_a_cluster_has_the_uid_of_kube_system(
 
 async def test_what_does_not_exist_is_none(client: KubernetesClient, namespace: str) -> None:
     assert await client.get_promotion(namespace, "none") is None
-    assert await client.get_registry(namespace, "none") is None
     assert await client.get_decision(namespace, "none") is None
     assert await client.get_deployment(namespace, "none") is None
     assert await client.get_secret(namespace, "none") is None

@@ -18,19 +18,20 @@ OVERLAYS = ("all-namespaces", "single-namespace")
 # verb, resource, namespace ("" is no namespace, * is every one)
 IN_WATCHED = [
     *((verb, f"{plural}.podium.dev")
-      for plural in ("modelpromotions", "modelregistries", "promotiondecisions")
+      for plural in ("modelpromotions", "promotiondecisions")
       for verb in ("get", "list", "watch")),
-    *(("patch", f"{plural}.podium.dev --subresource=status")
+    *((verb, "modelregistries.podium.dev") for verb in ("list", "watch")),
+    *(("update", f"{plural}.podium.dev --subresource=status")
       for plural in ("modelpromotions", "modelregistries", "promotiondecisions")),
     *((verb, "deployments.apps") for verb in ("get", "list", "watch", "patch")),
-    *((verb, "pods") for verb in ("get", "list", "watch")),
-    *((verb, "replicasets.apps") for verb in ("get", "list")),
-    *((verb, "horizontalpodautoscalers.autoscaling") for verb in ("get", "list")),
+    ("list", "pods"),
+    ("list", "horizontalpodautoscalers.autoscaling"),
     *((verb, "events.events.k8s.io") for verb in ("create", "patch")),
     ("get", "secrets"),
 ]  # fmt: skip
 IN_OWN = [
-    *((verb, "leases.coordination.k8s.io") for verb in ("get", "create", "update", "patch")),
+    ("create", "leases.coordination.k8s.io"),
+    *((verb, "leases.coordination.k8s.io/podium-operator") for verb in ("get", "patch")),
     ("create", "secrets"),
     ("get", "secrets/podium-ledger-key"),
 ]
@@ -40,7 +41,11 @@ NEVER = [
       for plural in ("modelpromotions", "modelregistries", "promotiondecisions")
       for verb in ("create", "update", "patch", "delete", "deletecollection")),
     *((verb, "deployments.apps") for verb in ("create", "update", "delete", "deletecollection")),
-    *((verb, "pods") for verb in ("create", "update", "patch", "delete")),
+    *(("patch", f"{plural}.podium.dev --subresource=status")
+      for plural in ("modelpromotions", "modelregistries", "promotiondecisions")),
+    *((verb, "pods") for verb in ("get", "watch", "create", "update", "patch", "delete")),
+    *((verb, "replicasets.apps") for verb in ("get", "list")),
+    *((verb, "leases.coordination.k8s.io") for verb in ("get", "list", "update", "patch")),
     *((verb, "pods --subresource=exec") for verb in ("create", "get")),
     ("get", "pods --subresource=log"),
     ("create", "pods --subresource=eviction"),
