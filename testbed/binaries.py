@@ -89,6 +89,7 @@ CONTROL = Module(
         Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     ),
 )
+KUBECTL = Module("kubernetes", CONTROL.ldflags, (_kubernetes("kubectl"),))
 NODE = (
     Module("kubernetes", CONTROL.ldflags, (_kubernetes("kubelet"), _kubernetes("kube-proxy"))),
     Module(

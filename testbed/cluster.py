@@ -18,6 +18,12 @@ from testbed.plan import Plan, Size
 from testbed.processes import Component
 from testbed.progress import Update, phase, say
 
+_MODULES = {
+    Size.CONTROL: (binaries.CONTROL,),
+    Size.NODE: (binaries.CONTROL, *binaries.NODE),
+    Size.KIND: (binaries.KUBECTL,),
+}
+
 
 @dataclass(frozen=True)
 class Health:
@@ -138,14 +144,12 @@ def up(name: str = "default", size: str | Size = Size.CONTROL, simulated_nodes: 
     """Make the cluster, or repair it, or find that all is well; return when it is Ready."""
     size = Size(size)
     where = ClusterDir.of(name)
-    modules = [binaries.CONTROL]
     if size is Size.NODE:
         node.require_root()
         node.install_packages()
-        modules += binaries.NODE
     elif size is Size.KIND:
         kind.require()
-    programs = binaries.provide(modules)
+    programs = binaries.provide(_MODULES[size])
     with processes.locked(where.lock, lambda: say(f"Cluster {name} is being changed; waiting ...")):
         kept = plan.load(where)
         if kept is not None and kept.size is not size:
@@ -258,8 +262,7 @@ def find(name: str = "default") -> Cluster:
     kept = plan.load(where)
     if kept is None:
         raise TestbedError(f"no cluster {name!r}; make it with: python -m testbed up --name {name}")
-    modules = [binaries.CONTROL, *(binaries.NODE if kept.size is Size.NODE else ())]
-    return Cluster(where, kept, binaries.provide(modules))
+    return Cluster(where, kept, binaries.provide(_MODULES[kept.size]))
 
 
 def down(name: str = "default") -> bool:

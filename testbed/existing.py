@@ -4,7 +4,7 @@ import contextlib
 import json
 from pathlib import Path
 
-from testbed.binaries import CONTROL, provide
+from testbed.binaries import KUBECTL, provide
 from testbed.errors import TestbedError
 from testbed.processes import run
 
@@ -18,7 +18,7 @@ _WANTED = {
 
 def look(kubeconfig: Path) -> list[str]:
     """What the cluster lacks of what the tests can use; raises when it does not answer."""
-    kubectl = provide([CONTROL])["kubectl"]
+    kubectl = provide([KUBECTL])["kubectl"]
     asking: list[str | Path] = [kubectl, f"--kubeconfig={kubeconfig}", "--request-timeout=10s"]
     try:
         run([*asking, "version", "-o", "json"], timeout=30)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import kind
+from testbed import cluster, images, kind
 from testbed.errors import TestbedError
 
 
@@ -17,6 +17,8 @@ def stand_in(folder: Path, name: str, body: str) -> None:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("PODIUM_TESTBED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     return tmp_path
 
 
@@ -61,3 +63,35 @@ def test_what_kind_says_when_it_fails_reaches_the_person(path: Path) -> None:
     stand_in(path, "kind", "echo no room left >&2; exit 3")
     with pytest.raises(TestbedError, match="no room left"):
         kind.delete("bed")
+
+
+def test_up_and_down_leave_the_cluster_to_kind_and_build_nothing(path: Path) -> None:
+    stand_in(path, "docker", "exit 0")
+    stand_in(path, "kubectl", "echo Client Version: v1.36.3")
+    stand_in(path, "kind", "exit 0")
+    made = cluster.up("bed", "kind")
+    assert made.programs == {"kubectl": path / "kubectl"}
+    assert cluster.find("bed") == made
+    assert cluster.down("bed")
+    assert [line for line in said(path) if not line.startswith("kubectl version")] == [
+        "docker info",
+        "kind get clusters",
+        f"kind create cluster --name bed --kubeconfig {made.kubeconfig} --wait 180s",
+        "kind delete cluster --name bed",
+    ]
+
+
+def test_docker_builds_an_image_once(path: Path) -> None:
+    stand_in(path, "docker", '[ "$1" = save ] && echo image > "$3"; exit 0')
+    context = path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\n")
+    archive = images.build("x:1", context, build_args={"A": "1"})
+    assert images.build("x:1", context, build_args={"A": "1"}) == archive
+    assert archive.read_text() == "image\n"
+    flags = f"-f {context / 'Dockerfile'} -t x:1 --build-arg A=1"
+    assert said(path) == [
+        "docker info",
+        f"docker build {flags} {context}",
+        f"docker save -o {archive.with_suffix('.new')} x:1",
+    ]
