@@ -8,21 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from testbed import cluster as clusters
-from testbed import kind
+from testbed import kind, processes
 from testbed.errors import TestbedError
+from testbed.layout import cache_root
 from testbed.plan import Size
 
 if TYPE_CHECKING:
     from demo.models import Laboratory
 
-NAME = "demo"
+REAL, SIMULATED = "demo", "demo-simulated"  # the test bed's clusters
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 every claim held, 1 one did not or something failed."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("command", choices=["up", "down"])
-    parser.add_argument("--name", default=NAME, help="the test bed's cluster (default: demo)")
     parser.add_argument(
         "--simulate",
         action="store_true",
@@ -31,11 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     try:
-        if arguments.command == "down":
-            if not clusters.down(arguments.name):
-                print("There is no demo to remove.")
-            return 0
-        return _up(arguments.name, arguments.simulate)
+        return _up(arguments.simulate) if arguments.command == "up" else _down()
     except TestbedError as failure:
         print(f"demo: {failure}", file=sys.stderr)
         return 1
@@ -44,7 +40,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _up(name: str, simulate: bool) -> int:
+def _down() -> int:
+    removed = [clusters.down(name) for name in (REAL, SIMULATED)]
+    if not any(removed):
+        print("There is no demo to remove.")
+    return 0
+
+
+def _up(simulate: bool) -> int:
+    def refuse() -> None:
+        raise TestbedError("make demo runs already on this machine: let it end, or interrupt it")
+
+    # A second run would remove what the first is showing.
+    with processes.locked(cache_root() / "demo.lock", refuse):
+        return _show(simulate)
+
+
+def _show(simulate: bool) -> int:
     from demo.timeline import ClaimError, Timeline
 
     timeline = Timeline()
@@ -67,9 +79,9 @@ def _up(name: str, simulate: bool) -> int:
     if size is Size.CONTROL:
         from demo.simulated import SimulatedStage
 
-        stage = SimulatedStage(name)
+        stage = SimulatedStage(SIMULATED)
     else:
-        stage = RealStage(name, size)
+        stage = RealStage(REAL, size)
     with ThreadPoolExecutor(1) as beside:
         being_prepared = beside.submit(_laboratory)
         stage.build()
