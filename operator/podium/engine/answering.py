@@ -10,11 +10,18 @@ from msgspec.structs import replace
 
 from podium.api.decision import DecisionAction, DecisionOutcome, PromotionDecision
 from podium.api.ledger_entry import EntryAction
-from podium.api.promotion_status import ApprovalStatus, HoldStatus, Origin, Phase, PromotionStatus
+from podium.api.promotion_status import (
+    ApprovalStatus,
+    AttemptStatus,
+    HoldStatus,
+    Origin,
+    Phase,
+    PromotionStatus,
+)
 from podium.api.reasons import Reason
 from podium.engine import ledger
 from podium.engine.attempts import begin, end, turn_back
-from podium.engine.candidate import last_good
+from podium.engine.candidate import is_verdict, last_good, objection, quarantined
 from podium.engine.decision import AnswerDecision, Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import act, clip, normal, persist, warning
@@ -29,8 +36,7 @@ def answer_decisions(seen: Observation, now: datetime) -> Decision | None:
     said = seen.decisions[0]
     if (earlier := _carried_out(seen, said)) is not None:
         return _answer(seen, said, DecisionOutcome.APPLIED, earlier)
-    uid = said.spec.promotion_ref.uid
-    if uid is not None and uid != seen.promotion.metadata.uid:
+    if not seen.concerns(said):
         text = "it names the uid of an earlier promotion of this name"
         return _answer(seen, said, DecisionOutcome.EXPIRED, text)
     return _CARRY_OUT[said.spec.action](seen, now, said)
@@ -139,8 +145,12 @@ def reject(seen: Observation, now: datetime, said: PromotionDecision) -> Decisio
 def rollback(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
     """Gives the alias back to the version named, or to the last good one; ends in a hold."""
     attempt = seen.attempt
-    if attempt and attempt.phase is Phase.ROLLING_BACK and attempt.rollback:
-        return _refuse(seen, said, f"a rollback to {attempt.rollback.to} is running already")
+    if attempt and attempt.rollback:
+        return _redirect(seen, now, said, attempt, attempt.rollback.to)
+    if attempt and attempt.move_id is None:
+        # This decision is carried out when that attempt's end is in the ledger.
+        text = f"a person said Rollback ({said.metadata.name})"
+        return end(seen, now, Phase.SUPERSEDED, Reason.ROLLBACK_BY_DECISION, text)
     moving = attempt if attempt and attempt.move_id else None
     leaving = moving.version if moving else seen.status.champion_version
     if leaving is None:
@@ -151,11 +161,30 @@ def rollback(seen: Observation, now: datetime, said: PromotionDecision) -> Decis
         return _refuse(seen, said, "the ledger names no earlier champion; name a version")
     if trouble := _no_destination(seen, to, leaving):
         return _refuse(seen, said, trouble)
-    back = moving or begin(seen, now, leaving, Origin.DECISION, Phase.ROLLING_BACK)
+    back = moving or begin(
+        seen, now, leaving, Origin.DECISION, phase=Phase.ROLLING_BACK, previous=seen.alias
+    )
+    return _send_back(seen, now, said, back, to)
+
+
+def _redirect(
+    seen: Observation, now: datetime, said: PromotionDecision, attempt: AttemptStatus, to: str
+) -> Decision:
+    """A rollback that runs (or does not become ready) can be sent to another version."""
+    if said.spec.version in (None, to):
+        return _refuse(seen, said, f"a rollback to {to} is running already")
+    if trouble := _no_destination(seen, said.spec.version, to):
+        return _refuse(seen, said, trouble)
+    return _send_back(seen, now, said, replace(attempt, previous=seen.alias), said.spec.version)
+
+
+def _send_back(
+    seen: Observation, now: datetime, said: PromotionDecision, attempt: AttemptStatus, to: str
+) -> Decision:
     return turn_back(
         seen,
         now,
-        back,
+        attempt,
         reason=Reason.ROLLBACK_BY_DECISION,
         message=said.spec.reason or f"decided by {said.spec.decided_by or BY_NOBODY}",
         hold=True,
@@ -171,7 +200,7 @@ def _no_destination(seen: Observation, to: str, leaving: str) -> str | None:
         return f"version {to} is what it should go back from"
     if version is None or not version.ready:
         return f"version {to} does not exist or is not READY"
-    if any(q.version == to for q in seen.status.quarantined):
+    if to in quarantined(seen):
         return f"version {to} is in quarantine: create a PromotionDecision Release first"
     return None
 
@@ -190,9 +219,9 @@ def release(seen: Observation, now: datetime, said: PromotionDecision) -> Decisi
     status = _note(seen, seen.status, now, EntryAction.RELEASED, said, version)
     if version is None:
         return persist(replace(status, hold=None), normal(Reason.RELEASED, "the hold is lifted"))
-    left = tuple(q for q in status.quarantined if q.version != version)
-    if len(left) == len(status.quarantined):
+    if version not in quarantined(seen):
         return _refuse(seen, said, f"version {version} is not in quarantine")
+    left = tuple(q for q in status.quarantined if q.version != version)
     text = f"version {version} may be tried again"
     return persist(replace(status, quarantined=left), normal(Reason.RELEASED, text))
 
@@ -201,11 +230,13 @@ def retry(seen: Observation, now: datetime, said: PromotionDecision) -> Decision
     version = said.spec.version
     if version is None or seen.version(version) is None:
         return _refuse(seen, said, f"version {version} does not exist")
-    if any(q.version == version for q in seen.status.quarantined):
+    if version in quarantined(seen):
         return _refuse(seen, said, f"version {version} is in quarantine: use action Release")
-    verdicts = (EntryAction.REJECTED, EntryAction.EXPIRED)
-    if not any(e.action in verdicts and e.to == version for e in ledger.known(seen)):
+    refused = objection(seen, version)
+    if refused is None:
         return _refuse(seen, said, f"version {version} was neither rejected nor expired here")
+    if not is_verdict(refused):
+        return _refuse(seen, said, f"version {version} was rolled back: use action Release")
     status = _note(seen, seen.status, now, EntryAction.RETRIED, said, version)
     return persist(status, normal(Reason.RETRIED, f"version {version} may be tried again"))
 

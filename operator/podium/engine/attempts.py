@@ -22,7 +22,7 @@ from podium.api.promotion_status import (
 )
 from podium.api.reasons import Reason
 from podium.engine import ledger
-from podium.engine.candidate import last_archived, last_good, verdict_inputs
+from podium.engine.candidate import last_archived, last_good, usable, verdict_inputs
 from podium.engine.decision import Decision
 from podium.engine.digests import candidate_digest, short_id
 from podium.engine.observation import Observation
@@ -39,8 +39,15 @@ def move_id(seen: Observation, now: datetime, purpose: str) -> str:
 
 
 def begin(
-    seen: Observation, now: datetime, version: str, origin: Origin, phase: Phase = Phase.VALIDATING
+    seen: Observation,
+    now: datetime,
+    version: str,
+    origin: Origin,
+    *,
+    phase: Phase = Phase.VALIDATING,
+    previous: str | None,
 ) -> AttemptStatus:
+    """`previous`: where the alias is, or was before somebody moved it."""
     return AttemptStatus(
         id=f"{version}-{move_id(seen, now, origin)[:6]}",
         version=version,
@@ -48,7 +55,7 @@ def begin(
         origin=origin,
         started_at=now,
         phase_started_at=now,
-        previous=seen.status.champion_version,
+        previous=previous,
         candidate_digest=candidate_digest(seen.spec),
     )
 
@@ -126,9 +133,13 @@ def turn_back(
     Intent, quarantine and hold are in the ledger before anything moves."""
     destination, inferred = (to, False) if to else destination_of(seen, attempt)
     if destination is None:
-        return give_up(seen, now, attempt, reason, message, quarantine)
+        text = f"version {attempt.version} failed ({message}) and there is no version to go back to"
+        return give_up(seen, now, attempt, Reason.NO_PREVIOUS_CHAMPION, text, quarantine=quarantine)
     if inferred and seen.spec.rollback.when_unknown is WhenUnknown.HOLD:
-        return hold_without_destination(seen, now, attempt, reason, message, quarantine)
+        text = f"{message}; {_choices(seen, attempt)}"
+        return give_up(
+            seen, now, attempt, Reason.NO_DESTINATION, text, quarantine=quarantine, hold=True
+        )
     move = move_id(seen, now, f"back to {destination}")
     status = ledger.append(
         seen,
@@ -171,14 +182,13 @@ def turn_back(
 def destination_of(seen: Observation, attempt: AttemptStatus) -> tuple[str | None, bool]:
     """Before the outcome entry: where the alias was at intent. After it: the last good one by
     the ledger; without one, a guess (second value true)."""
-    bad = {q.version for q in seen.status.quarantined}
-    previous = seen.version(attempt.previous)
     before_outcome = seen.status.champion_version != attempt.version
-    if before_outcome and previous and previous.ready and previous.version not in bad:
-        return previous.version, False
-    if found := last_good(seen, leaving=attempt.version):
+    if before_outcome and usable(seen, attempt.previous):
+        return attempt.previous, False
+    leaving = None if attempt.origin is Origin.DRIFT else attempt.version
+    if found := last_good(seen, leaving=leaving):
         return found, False
-    guess = last_archived(seen, leaving=attempt.version)
+    guess = last_archived(seen, leaving=leaving)
     return guess, guess is not None
 
 
@@ -231,63 +241,13 @@ def give_up(
     attempt: AttemptStatus,
     reason: Reason,
     message: str,
+    *,
     quarantine: bool,
+    hold: bool = False,
 ) -> Decision:
-    """A version failed and there is nothing to go back to: the alias stays where it is."""
+    """A version failed and it is not known where to go back to: the alias stays where it is."""
     status = mark(
-        seen, seen.status, now, attempt, reason, message, quarantine=quarantine, hold=False
-    )
-    text = f"version {attempt.version} failed ({message}) and there is no version to go back to"
-    status = ledger.append(
-        seen,
-        status,
-        now,
-        EntryAction.REJECTED,
-        to=attempt.version,
-        attempt=attempt.id,
-        reason=f"{Reason.NO_PREVIOUS_CHAMPION}: {text}",
-    )
-    over = replace(
-        entered(attempt, Phase.REJECTED, now),
-        reason=Reason.NO_PREVIOUS_CHAMPION.value,
-        message=clip(text),
-    )
-    champion = status.champion
-    if champion is None and seen.alias == attempt.version:
-        champion = ChampionStatus(version=attempt.version, since=now, move_id=attempt.move_id)
-    return persist(
-        replace(status, attempt=over, champion=champion),
-        warning(Reason.NO_PREVIOUS_CHAMPION, text),
-    )
-
-
-def hold_without_destination(
-    seen: Observation,
-    now: datetime,
-    attempt: AttemptStatus,
-    reason: Reason,
-    message: str,
-    quarantine: bool,
-) -> Decision:
-    """No ledger says where to go back to: hold, and name the choices."""
-    versions = seen.model.versions.values() if seen.model else ()
-    choices = sorted((v for v in versions if v.ready), key=lambda v: -v.number)[:5]
-    named = ", ".join(
-        f"{v.version} ({v.stage.value})" for v in choices if v.version != attempt.version
-    )
-    text = (
-        f"{message}; the ledger names no earlier champion. Choose with a PromotionDecision "
-        f"Rollback and a version: {named or 'none exists'}"
-    )
-    status = mark(
-        seen,
-        seen.status,
-        now,
-        attempt,
-        Reason.NO_DESTINATION,
-        text,
-        quarantine=quarantine,
-        hold=True,
+        seen, seen.status, now, attempt, reason, message, quarantine=quarantine, hold=hold
     )
     status = ledger.append(
         seen,
@@ -296,11 +256,24 @@ def hold_without_destination(
         EntryAction.REJECTED,
         to=attempt.version,
         attempt=attempt.id,
+        move_id=attempt.move_id,
         reason=f"{reason}: {message}",
     )
     over = replace(
-        entered(attempt, Phase.REJECTED, now),
-        reason=Reason.NO_DESTINATION.value,
-        message=clip(text),
+        entered(attempt, Phase.REJECTED, now), reason=reason.value, message=clip(message)
     )
-    return persist(replace(status, attempt=over), warning(Reason.NO_DESTINATION, text))
+    if seen.alias == attempt.version:
+        champion = ChampionStatus(version=attempt.version, since=now, move_id=attempt.move_id)
+        status = replace(status, champion=champion)
+    return persist(replace(status, attempt=over), warning(reason, message))
+
+
+def _choices(seen: Observation, attempt: AttemptStatus) -> str:
+    versions = seen.model.versions.values() if seen.model else ()
+    others = (v for v in versions if v.version != attempt.version and usable(seen, v.version))
+    newest = sorted(others, key=lambda v: -v.number)[:5]
+    named = ", ".join(f"{v.version} ({v.stage.value})" for v in newest) or "none exists"
+    return (
+        "the ledger names no earlier champion. Choose with a PromotionDecision Rollback and a "
+        f"version: {named}"
+    )

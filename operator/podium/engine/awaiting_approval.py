@@ -8,13 +8,15 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from podium.api.promotion_status import Phase
+from podium.api.promotion_status import Phase, Verdict
 from podium.api.reasons import Reason
 from podium.engine.attempts import end, entered
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import Chain, first_decision, normal, persist, wait
 from podium.engine.validating import (
+    approvals_missing,
+    binding,
     end_if_selector_changed,
     end_if_superseded,
     end_if_version_is_gone,
@@ -29,9 +31,11 @@ def awaiting_approval(seen: Observation, now: datetime) -> Decision | None:
 
 
 def validate_again_if_evidence_changed(seen: Observation, now: datetime) -> Decision | None:
-    """What was approved is the digest: other gates or other inputs void the approvals."""
+    """What was approved is the digest: other gates or other inputs void the approvals. A gate
+    that cannot be asked just now says nothing about its inputs."""
     attempt = running(seen)
-    if evidence(seen, attempt.version) == attempt.evidence_digest:
+    unknown = any(gate.verdict is Verdict.ERROR for gate in binding(seen))
+    if unknown or evidence(seen) == attempt.evidence_digest:
         return None
     again = replace(entered(attempt, Phase.VALIDATING, now), approvals=(), evidence_digest=None)
     return persist(replace(seen.status, attempt=again))
@@ -39,8 +43,7 @@ def validate_again_if_evidence_changed(seen: Observation, now: datetime) -> Deci
 
 def go_on_when_approved(seen: Observation, now: datetime) -> Decision | None:
     attempt = running(seen)
-    required = seen.spec.approval.required if seen.spec.approval else 0
-    if len({approval.by for approval in attempt.approvals}) < required:
+    if approvals_missing(seen, attempt):
         return None
     promoting = entered(attempt, Phase.PROMOTING, now)
     names = ", ".join(approval.by for approval in attempt.approvals) or "nobody is asked any more"

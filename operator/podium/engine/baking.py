@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from podium.api.promotion_status import Phase
 from podium.api.reasons import Reason
-from podium.engine import blame
+from podium.engine import blame, serving
 from podium.engine.attempts import entered
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
@@ -38,12 +38,15 @@ def count_observed_time(seen: Observation, now: datetime) -> Decision | None:
     since = now - (attempt.baked_at or now)
     healthy = all(target.settled for target in seen.targets)
     baked = timedelta(seconds=attempt.baked_seconds)
-    counted = since if healthy and since <= LONGEST_INTERVAL else timedelta(0)
+    observed = timedelta(0) <= since <= LONGEST_INTERVAL
+    counted = since if healthy and observed else timedelta(0)
     if healthy and baked + counted >= wanted:
         return None
     left = max(min(OBSERVE, wanted - baked - counted), timedelta(seconds=1))
-    if since < min(COARSE, wanted - baked):
-        return wait(seen, Reason.BAKING, f"baking for {seen.spec.rollback.bake_duration}", left)
+    if timedelta(0) <= since < min(COARSE, wanted - baked):
+        text = f"baking for {seen.spec.rollback.bake_duration}"
+        text += "" if healthy else f"; not counted: {serving.describe(seen)}"
+        return wait(seen, Reason.BAKING, text, left)
     total = int((baked + counted).total_seconds())
     noted = replace(attempt, baked_seconds=total, baked_at=now)
     return Decision(replace(seen.status, attempt=noted), requeue_after=left)

@@ -57,36 +57,64 @@ class Block:
 
 
 _VERDICTS = frozenset({EntryAction.REJECTED, EntryAction.EXPIRED})
-_WENT_BACK = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.QUARANTINED})
+
+
+def quarantined(seen: Observation) -> frozenset[str]:
+    """Every version in quarantine. Status shows the last ones only, the ledger has all."""
+    found: set[str] = set()
+    for entry in ledger.known(seen):
+        if entry.to is not None and entry.action is EntryAction.QUARANTINED:
+            found.add(entry.to)
+        elif entry.to is not None and entry.action is EntryAction.RELEASED:
+            found.discard(entry.to)
+    return frozenset(found | {q.version for q in seen.status.quarantined})
 
 
 def block(seen: Observation, version: VersionState) -> Block | None:
     """Whether an earlier verdict on this version stands. Rejected and Expired stand until the
     inputs change or somebody says Retry; what was rolled back, until a Release, or until
     spec.candidate is changed to name it."""
-    quarantined = any(q.version == version.version for q in seen.status.quarantined)
+    banned = version.version in quarantined(seen)
+    entry = objection(seen, version.version)
+    if entry is None:
+        words = _quarantine_words(seen, version.version)
+        return Block(Reason.QUARANTINED, words) if banned else None
+    if is_verdict(entry):
+        return _verdict_block(seen, entry, version)
+    return _failure_block(seen, entry, version, banned)
+
+
+def objection(seen: Observation, version: str) -> LedgerEntry | None:
+    """The newest entry that speaks against a version, unless somebody has lifted it since: a
+    Retry lifts a verdict, a Release a failure (without a version: not a quarantine)."""
+    banned = version in quarantined(seen)
+    released = retried = False
     for entry in reversed(ledger.known(seen)):
-        if _lifts(entry, version.version, quarantined):
+        named = entry.to == version
+        if entry.action is EntryAction.RELEASED:
+            released |= named or (entry.to is None and not banned)
+        elif entry.action is EntryAction.RETRIED:
+            retried |= named
+        elif entry.action is EntryAction.PROMOTED and named:
             return None
-        if entry.action in _VERDICTS and entry.to == version.version:
-            return _verdict_block(seen, entry, version)
-        if entry.action in _WENT_BACK and _failed_version(entry) == version.version:
-            return _failure_block(seen, entry, version, quarantined)
-    if quarantined:
-        return Block(Reason.QUARANTINED, _quarantine_words(seen, version.version))
+        elif _is_failure(entry, version):
+            return None if released else entry
+        elif is_verdict(entry) and named and not banned:
+            return None if retried else entry
     return None
 
 
-def _lifts(entry: LedgerEntry, version: str, quarantined: bool) -> bool:
-    if entry.action is EntryAction.RETRIED:
-        return entry.to == version
-    if entry.action is EntryAction.RELEASED:
-        return entry.to == version or (entry.to is None and not quarantined)
-    return False
+def is_verdict(entry: LedgerEntry) -> bool:
+    """Whether it refused a version before anything moved: then it says what it depended on."""
+    return entry.action in _VERDICTS and entry.inputs is not None
 
 
-def _failed_version(entry: LedgerEntry) -> str | None:
-    return entry.to if entry.action is EntryAction.QUARANTINED else entry.from_version
+def _is_failure(entry: LedgerEntry, version: str) -> bool:
+    """Whether the version failed, or was given up, after it had moved."""
+    if entry.action is EntryAction.ROLLBACK_INTENT:
+        return entry.from_version == version
+    given_up = entry.action is EntryAction.REJECTED and entry.inputs is None
+    return (given_up or entry.action is EntryAction.QUARANTINED) and entry.to == version
 
 
 def _verdict_block(seen: Observation, entry: LedgerEntry, version: VersionState) -> Block | None:
@@ -154,28 +182,31 @@ def is_pinned_rollback(seen: Observation, version: str) -> bool:
         and selector.version == version
         and version != seen.status.champion_version
         and once_promoted(seen, version)
-        and not any(q.version == version for q in seen.status.quarantined)
+        and version not in quarantined(seen)
     )
 
 
-def last_good(seen: Observation, *, leaving: str) -> str | None:
+def usable(seen: Observation, version: str | None) -> bool:
+    """Whether the alias may go back to it: it exists, is READY and is not in quarantine."""
+    found = seen.version(version)
+    return found is not None and found.ready and found.version not in quarantined(seen)
+
+
+def last_good(seen: Observation, *, leaving: str | None) -> str | None:
     """Where a rollback from `leaving` goes: the last version with a Promoted outcome (or found
-    at adoption) that still exists, is READY and is not in quarantine. None: no entry says."""
-    bad = {q.version for q in seen.status.quarantined} | {leaving}
+    at adoption) that is still usable. None: no entry says."""
     good = (EntryAction.PROMOTED, EntryAction.ADOPTED)
     for entry in reversed(ledger.known(seen)):
-        found = seen.version(entry.to)
-        if entry.action in good and entry.to not in bad and found and found.ready:
+        if entry.action in good and entry.to != leaving and usable(seen, entry.to):
             return entry.to
     return None
 
 
-def last_archived(seen: Observation, *, leaving: str) -> str | None:
+def last_archived(seen: Observation, *, leaving: str | None) -> str | None:
     """whenUnknown UseArchived: the Archived version that changed last. Inferred: a description
     edit also counts as a change, so MLflow cannot really say which one served last."""
-    bad = {q.version for q in seen.status.quarantined} | {leaving}
     versions = seen.model.versions.values() if seen.model else ()
-    archived = (v for v in versions if v.stage is Stage.ARCHIVED and v.ready)
-    choices = [v for v in archived if v.version not in bad]
+    archived = (v for v in versions if v.stage is Stage.ARCHIVED and v.version != leaving)
+    choices = [v for v in archived if usable(seen, v.version)]
     found = max(choices, key=lambda v: (v.updated_at, v.number), default=None)
     return found.version if found else None

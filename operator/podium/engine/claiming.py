@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from podium.api.decision import DecisionAction
 from podium.api.ledger_entry import EntryAction
 from podium.api.promotion_status import ChampionStatus, ClaimStatus, PromotionStatus
 from podium.api.reasons import Reason
@@ -55,7 +54,7 @@ def yield_to_older(seen: Observation, now: datetime) -> Decision | None:
     theirs = seen.claim
     if theirs is None or _ours(seen, theirs) or theirs.released or seen.claim_owner_gone:
         return None
-    if _released_by_a_person(seen) or _older(_mine(seen), theirs):
+    if seen.released or _older(_mine(seen), theirs):
         return None
     text = (
         f"alias {seen.spec.alias} of {seen.spec.model} is moved by ModelPromotion "
@@ -109,11 +108,6 @@ def _older(one: Claim, other: Claim) -> bool:
         other.namespace,
         other.name,
     )
-
-
-def _released_by_a_person(seen: Observation) -> bool:
-    wanted = (DecisionAction.RELEASE,)
-    return any(d.spec.action in wanted and d.spec.version is None for d in seen.decisions)
 
 
 CLAIMING: Chain = (take_over, yield_to_older, write_claim, confirm)

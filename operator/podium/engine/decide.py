@@ -17,7 +17,7 @@ from podium.engine.decision import Decision, MirrorEntry
 from podium.engine.drifting import end_if_alias_was_taken
 from podium.engine.observation import Observation, Problem
 from podium.engine.promoting import promoting
-from podium.engine.resting import resting
+from podium.engine.resting import resting, return_refused_from_staging
 from podium.engine.restoring import restore
 from podium.engine.rolling_back import rolling_back
 from podium.engine.steps import SOON, Chain, Step, act, blocked, first_decision, stall, wait
@@ -121,6 +121,7 @@ ALWAYS: Chain = (
     claim,
     wait_until_settled,
     mirror_ledger,
+    return_refused_from_staging,
     answer_decisions,
     tell_mlflow,
     go_on_with_attempt,

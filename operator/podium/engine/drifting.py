@@ -10,11 +10,17 @@ from msgspec.structs import replace
 
 from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import AliasDriftPolicy
-from podium.api.promotion_status import AttemptStatus, HoldStatus, Origin, Phase
+from podium.api.promotion_status import (
+    AttemptStatus,
+    CandidateStatus,
+    HoldStatus,
+    Origin,
+    Phase,
+)
 from podium.api.reasons import Reason
 from podium.engine import ledger
 from podium.engine.attempts import begin, end, entered, turn_back
-from podium.engine.candidate import block
+from podium.engine.candidate import block, last_good, usable
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import clip, normal, persist, stall, warning
@@ -49,27 +55,30 @@ def end_if_alias_was_taken(seen: Observation, now: datetime) -> Decision | None:
 
 
 def _expected(seen: Observation, attempt: AttemptStatus) -> frozenset[str | None]:
+    """Where the alias may be without that anybody else moved it."""
+    expected: set[str | None]
     if attempt.rollback:
-        return frozenset(
-            {attempt.version, attempt.previous, attempt.rollback.to, *_missing(attempt)}
-        )
-    if attempt.origin is Origin.ADOPT:
-        return frozenset({attempt.version, *({attempt.previous} if attempt.move_id else ())})
-    if attempt.move_id is None:
-        return frozenset({attempt.previous})
-    return frozenset({attempt.previous, attempt.version})
-
-
-def _missing(attempt: AttemptStatus) -> tuple[None, ...]:
-    """A deleted alias is what a revert may start from."""
-    return (None,) if attempt.origin is Origin.DRIFT else ()
+        expected = {attempt.version, attempt.previous, attempt.rollback.to}
+    elif attempt.origin is Origin.ADOPT:
+        expected = {attempt.version, *({attempt.previous} if attempt.move_id else ())}
+    elif attempt.move_id is None:
+        expected = {attempt.previous}
+    else:
+        expected = {attempt.previous, attempt.version}
+    # MLflow deletes an alias with its version. And a deleted alias is what a revert starts from.
+    deleted = any(version and seen.version(version) is None for version in expected)
+    if deleted or attempt.origin is Origin.DRIFT:
+        expected.add(None)
+    return frozenset(expected)
 
 
 def _follow_back(seen: Observation, now: datetime, attempt: AttemptStatus) -> Decision | None:
-    """Policy Adopt: whoever gives the alias back in Verifying or Baking wants to go back."""
+    """Policy Adopt: whoever gives the alias back while the targets follow wants to go back."""
     follows = seen.spec.alias_drift_policy is AliasDriftPolicy.ADOPT
-    watching = attempt.phase in (Phase.VERIFYING, Phase.BAKING) and attempt.origin is Origin.ADOPT
-    if not follows or not watching or seen.alias == attempt.version or seen.alias is None:
+    moving = attempt.move_id is not None and attempt.rollback is None
+    if not follows or not moving or attempt.origin is not Origin.ADOPT:
+        return None
+    if seen.alias is None or seen.alias == attempt.version:
         return None
     message = f"somebody gave the alias back to {seen.alias}"
     return turn_back(seen, now, attempt, reason=Reason.ALIAS_TAKEN, message=message, to=seen.alias)
@@ -82,7 +91,7 @@ def follow_or_revert(seen: Observation, now: datetime) -> Decision | None:
         return None
     if champion is None:
         return _follow(seen, now)
-    if seen.alias is not None and _own_delayed_commit(seen, now):
+    if _own_delayed_commit(seen, now):
         return _revert(seen, now, "an earlier request of Podium took effect late")
     match seen.spec.alias_drift_policy:
         case AliasDriftPolicy.REVERT:
@@ -103,20 +112,35 @@ def _drift_words(seen: Observation) -> str:
 
 
 def _own_delayed_commit(seen: Observation, now: datetime) -> bool:
-    """Whether the alias is where our last move came from, only just after it."""
-    went = (EntryAction.ROLLED_BACK, EntryAction.REVERTED, EntryAction.PROMOTED)
-    last = next((e for e in reversed(seen.status.history) if e.action in went), None)
-    return last is not None and last.from_version == seen.alias and now - last.time < DELAYED_COMMIT
+    """Whether an earlier move of ours went to where the alias is, so recently that a request may
+    have taken effect only now (the clock may have stepped back meanwhile)."""
+    return any(
+        entry.action in _OWN_MOVES
+        and entry.to == seen.alias
+        and abs(now - entry.time) < DELAYED_COMMIT
+        for entry in seen.status.history
+    )
 
 
 def _revert(seen: Observation, now: datetime, why: str) -> Decision | None:
+    """Back to the champion; when that one is gone or in quarantine, to the last good one. None:
+    there is nothing to go back to, and a new candidate may be tried (`resting`)."""
     champion = seen.status.champion_version
-    assert champion is not None
+    to = champion if usable(seen, champion) else last_good(seen, leaving=champion)
+    if champion is None or to is None:
+        return None
     if seen.spec.suspend:
         return stall(seen, Reason.ALIAS_DRIFT, f"suspended: {_drift_words(seen)}")
-    attempt = begin(seen, now, seen.alias or champion, Origin.DRIFT, Phase.ROLLING_BACK)
+    attempt = begin(
+        seen,
+        now,
+        seen.alias or champion,
+        Origin.DRIFT,
+        phase=Phase.ROLLING_BACK,
+        previous=champion,
+    )
     message = f"{why} to {seen.alias or 'nothing'}"
-    return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=champion)
+    return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=to)
 
 
 def _follow(seen: Observation, now: datetime) -> Decision | None:
@@ -129,14 +153,16 @@ def _follow(seen: Observation, now: datetime) -> Decision | None:
     refused = block(seen, version) if version and version.ready else None
     if version is None or not version.ready or refused:
         why = refused.message if refused else f"version {seen.alias} does not exist or is not READY"
-        if seen.status.champion is None:
+        if seen.status.champion is None and seen.spec.candidate is None:
             return stall(seen, Reason.NO_PREVIOUS_CHAMPION, f"{why}; nothing to go back to")
         return _revert(seen, now, f"{why}; somebody moved the alias")
     if seen.status.hold or seen.spec.suspend:
         return stall(seen, Reason.ALIAS_DRIFT, f"held or suspended: {_drift_words(seen)}")
-    attempt = begin(seen, now, version.version, Origin.ADOPT)
+    attempt = begin(seen, now, version.version, Origin.ADOPT, previous=seen.status.champion_version)
+    candidate = CandidateStatus(version=version.version, since=now)
     text = f"somebody moved the alias to version {version.version}: it is tried"
-    return persist(replace(seen.status, attempt=attempt), normal(Reason.ATTEMPT_STARTED, text))
+    status = replace(seen.status, attempt=attempt, candidate=candidate)
+    return persist(status, normal(Reason.ATTEMPT_STARTED, text))
 
 
 def _hold(seen: Observation, now: datetime) -> Decision | None:
@@ -166,3 +192,8 @@ def _released_since(seen: Observation) -> bool:
 
 
 _MOVES = frozenset({EntryAction.PROMOTED, EntryAction.ROLLED_BACK, EntryAction.REVERTED})
+_OWN_MOVES = _MOVES | {
+    EntryAction.PROMOTE_INTENT,
+    EntryAction.ROLLBACK_INTENT,
+    EntryAction.REVERT_INTENT,
+}

@@ -44,7 +44,7 @@ def well(seen: Observation) -> bool:
         for target, state in serving.pairs(seen)
     ):
         return False
-    if stages.next_transition(seen, status.champion.version) or tags.missing(seen):
+    if stages.next_transition(seen, status.champion.version, at_rest=True) or tags.missing(seen):
         return False
     found = select(seen)
     return found is None or found.version == status.champion.version or bool(block(seen, found))

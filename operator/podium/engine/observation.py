@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from podium.api.decision import PromotionDecision
+from podium.api.decision import DecisionAction, PromotionDecision
 from podium.api.ledger_entry import LedgerEntry
 from podium.api.promotion import ModelPromotion, ModelPromotionSpec, Stage
 from podium.api.promotion_status import AttemptStatus, GateStatus, PromotionStatus
@@ -104,6 +104,7 @@ class TargetState:
     ready: int = 0
     available: int = 0
     progress_deadline_exceeded: bool = False  # condition Progressing False with that reason
+    trouble: str | None = None  # why its controller makes no pods: quota, admission, ...
     paused: bool = False
     recreate: bool = False  # strategy Recreate
     autoscaled: bool = False  # an HPA points at it
@@ -189,6 +190,20 @@ class Observation:
     def alias(self) -> str | None:
         """The version that the alias points at in MLflow now."""
         return self.model.aliases.get(self.spec.alias) if self.model else None
+
+    def concerns(self, said: PromotionDecision) -> bool:
+        """Whether a decision is about this promotion, not an earlier one of its name."""
+        return said.spec.promotion_ref.uid in (None, self.promotion.metadata.uid)
+
+    @property
+    def released(self) -> bool:
+        """Whether somebody says Release, of no version: what stands in the way is accepted."""
+        return any(
+            said.spec.action is DecisionAction.RELEASE
+            and said.spec.version is None
+            and self.concerns(said)
+            for said in self.decisions
+        )
 
     def version(self, version: str | None) -> VersionState | None:
         return self.model.versions.get(version) if self.model and version else None

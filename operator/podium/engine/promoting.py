@@ -18,7 +18,10 @@ from podium.engine.decision import ApplyTarget, Decision, SetAlias
 from podium.engine.observation import Observation
 from podium.engine.steps import SLOWLY, SOON, Chain, act, blocked, first_decision, persist, wait
 from podium.engine.validating import (
+    approvals_missing,
+    ask_for_approval,
     binding,
+    end_if_selector_changed,
     end_if_version_is_gone,
     running,
     wait_while_suspended_or_held,
@@ -30,11 +33,15 @@ def promoting(seen: Observation, now: datetime) -> Decision | None:
     return first_decision(chain, seen, now)
 
 
+def ask_again_if_approvals_are_missing(seen: Observation, now: datetime) -> Decision | None:
+    """spec.approval may ask for more than it did when the attempt came here (I1)."""
+    attempt = running(seen)
+    return ask_for_approval(seen, now, attempt) if approvals_missing(seen, attempt) else None
+
+
 def recheck_timed_gates(seen: Observation, now: datetime) -> Decision | None:
     """Windows and soak may have passed since approval."""
-    unmet = [
-        g for g in binding(seen.gates) if g.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE)
-    ]
+    unmet = [g for g in binding(seen) if g.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE)]
     if not unmet:
         return None
     return wait(seen, Reason.GATE_PENDING, f"gate {unmet[0].name}: {unmet[0].message}", SLOWLY)
@@ -117,11 +124,11 @@ def _apply(
 ) -> Decision | None:
     if not missing:
         return None
-    if attempt.deadline and now >= attempt.deadline and seen.spec.rollback.automatic:
-        why = seen.action_problem or serving.target_problem(seen)
-        message = why.message if why else "the targets could not be changed by the deadline"
+    why = seen.action_problem or serving.target_problem(seen)
+    late = attempt.deadline is not None and now >= attempt.deadline
+    if why and late and seen.spec.rollback.automatic:
         return turn_back(
-            seen, now, attempt, reason=Reason.PROGRESS_DEADLINE, message=message, hold=True
+            seen, now, attempt, reason=Reason.PROGRESS_DEADLINE, message=why.message, hold=True
         )
     if problem := serving.target_problem(seen):
         return blocked(seen, problem, SOON)
@@ -137,7 +144,9 @@ def verify(seen: Observation, now: datetime) -> Decision | None:
 
 BEFORE_INTENT: Chain = (
     end_if_version_is_gone,
+    end_if_selector_changed,
     validate_again_if_evidence_changed,
+    ask_again_if_approvals_are_missing,
     wait_while_suspended_or_held,
     recheck_timed_gates,
     wait_for_targets,

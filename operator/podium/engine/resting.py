@@ -5,15 +5,26 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from podium.api.ledger_entry import EntryAction
 from podium.api.promotion_status import CandidateStatus, Origin
 from podium.api.reasons import Reason
-from podium.engine import serving, stages
+from podium.engine import ledger, serving, stages
 from podium.engine.attempts import begin, move_id
 from podium.engine.candidate import block, select
 from podium.engine.decision import ApplyTarget, Decision
 from podium.engine.drifting import follow_or_revert
 from podium.engine.observation import Observation
-from podium.engine.steps import SLOWLY, Chain, act, blocked, first_decision, normal, persist, wait
+from podium.engine.steps import (
+    SLOWLY,
+    Chain,
+    act,
+    blocked,
+    first_decision,
+    normal,
+    persist,
+    stall,
+    wait,
+)
 
 
 def resting(seen: Observation, now: datetime) -> Decision | None:
@@ -21,27 +32,37 @@ def resting(seen: Observation, now: datetime) -> Decision | None:
 
 
 def return_refused_from_staging(seen: Observation, now: datetime) -> Decision | None:
-    """A refused candidate does not stay in Staging, if Podium brought it there."""
+    """A refused candidate does not stay in Staging, if Podium brought it there. Comes before the
+    next attempt, which takes the place of this one in status."""
     attempt = seen.status.attempt
-    if attempt is None or attempt.version == seen.status.champion_version or attempt.move_id:
+    if attempt is None or not attempt.phase.terminal or seen.action_problem:
+        return None
+    if attempt.version in (seen.alias, seen.status.champion_version):
         return None
     transition = stages.back_from_staging(seen, attempt.version, attempt.staged_from)
     return act(seen, transition) if transition else None
 
 
 def keep_stages(seen: Observation, now: datetime) -> Decision | None:
-    """Also what keeps exactly one version in Production when somebody else changes stages."""
+    """Also what keeps exactly one version in Production when somebody else changes stages. With
+    a stage as selector, what somebody put there is tried first."""
     champion = seen.status.champion_version
     if champion is None:
         return None
-    transition = stages.next_transition(seen, champion)
-    return act(seen, transition) if transition else None
+    transition = stages.next_transition(seen, champion, at_rest=True)
+    if transition is None:
+        return None
+    found = select(seen)
+    tried_first = found is not None and found.version not in (champion, seen.alias)
+    if tried_first and found and transition.version == found.version and not block(seen, found):
+        return None
+    return act(seen, transition)
 
 
 def put_targets_right(seen: Observation, now: datetime) -> Decision | None:
     """A target that carries another move (rollout undo), or in Version mode another version."""
     champion = seen.status.champion
-    if champion is None or seen.spec.suspend:
+    if champion is None or seen.spec.suspend or seen.version(champion.version) is None:
         return None
     wrong = [
         target
@@ -75,18 +96,23 @@ def start_attempt(seen: Observation, now: datetime) -> Decision | None:
     if found is None or found.version == seen.status.champion_version:
         return None
     if refused := block(seen, found):
-        return wait(seen, refused.reason, refused.message, None)
+        lost = seen.alias != seen.status.champion_version  # `say_what_is_missing` says more
+        return None if lost else wait(seen, refused.reason, refused.message, None)
     if seen.spec.suspend:
         return wait(seen, Reason.SUSPENDED, "spec.suspend is true: no step forward", None)
     if (held := seen.status.hold) and not _names_failed_version(seen, held.version, found.version):
         text = f"held ({held.reason}): a PromotionDecision Release lets it go on"
         return wait(seen, Reason.HELD, text, None)
-    attempt = begin(seen, now, found.version, Origin.CANDIDATE)
+    attempt = begin(seen, now, found.version, Origin.CANDIDATE, previous=seen.alias)
     text = f"version {found.version} is tried"
-    status = replace(seen.status, attempt=attempt)
+    status = seen.status
     if held:
+        why = "spec.candidate names it: the hold is lifted"
+        status = ledger.append(
+            seen, status, now, EntryAction.RELEASED, to=found.version, reason=why
+        )
         status = replace(status, hold=None)
-    return persist(status, normal(Reason.ATTEMPT_STARTED, text))
+    return persist(replace(status, attempt=attempt), normal(Reason.ATTEMPT_STARTED, text))
 
 
 def _names_failed_version(seen: Observation, failed: str | None, candidate: str) -> bool:
@@ -97,6 +123,14 @@ def _names_failed_version(seen: Observation, failed: str | None, candidate: str)
 
 
 def say_what_is_missing(seen: Observation, now: datetime) -> Decision | None:
+    champion = seen.status.champion_version
+    if seen.alias != champion:
+        text = (
+            f"the alias {seen.spec.alias} is at {seen.alias or 'no version'}, the champion was "
+            f"{champion or 'none'}, and there is no version to go back to. Register a better one, "
+            f"or create a PromotionDecision Rollback with a version"
+        )
+        return stall(seen, Reason.NO_PREVIOUS_CHAMPION, text)
     if problem := serving.target_problem(seen):
         return blocked(seen, problem, SLOWLY)
     if seen.status.champion is None:
@@ -110,7 +144,6 @@ def say_what_is_missing(seen: Observation, now: datetime) -> Decision | None:
 
 RESTING: Chain = (
     follow_or_revert,
-    return_refused_from_staging,
     keep_stages,
     put_targets_right,
     note_candidate,

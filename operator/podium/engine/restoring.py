@@ -9,7 +9,6 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from podium.api.decision import DecisionAction
 from podium.api.ledger_entry import EntryAction, LedgerEntry
 from podium.api.promotion_status import (
     AttemptStatus,
@@ -50,10 +49,9 @@ def restore(seen: Observation, now: datetime) -> Decision | None:
     if not seen.ledger.complete:
         return Decision(seen.status, requeue_after=NOW)  # `needs` asks for it
     chain = ledger.check(seen.ledger)
-    accepted = any(d.spec.action is DecisionAction.RELEASE for d in seen.decisions)
     trusted = seen.ledger.head_signer in (seen.ledger.signer, seen.status.signer)
     trouble = chain.trouble or (None if trusted else "it was signed with a key unknown here")
-    if trouble and not accepted:
+    if trouble and not seen.released:
         text = (
             f"the ledger in MLflow is not trusted: {trouble}. Look at the tags podium.dev/ of "
             f"model {seen.spec.model}; a PromotionDecision Release accepts it as it is"
@@ -88,11 +86,11 @@ def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionSt
         signer=seen.ledger.signer,
     )
     for entry in entries:
-        status = _after(status, entry)
+        status = _after(seen, status, entry)
     return replace(status, attempt=_unfinished(seen, entries, status, now))
 
 
-def _after(status: PromotionStatus, entry: LedgerEntry) -> PromotionStatus:
+def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> PromotionStatus:
     match entry.action:
         case action if action in _CHAMPION and entry.to is not None:
             champion = ChampionStatus(version=entry.to, since=entry.time, move_id=entry.move_id)
@@ -115,31 +113,44 @@ def _after(status: PromotionStatus, entry: LedgerEntry) -> PromotionStatus:
             return replace(status, hold=None)
         case EntryAction.RELEASED:
             left = tuple(q for q in status.quarantined if q.version != entry.to)
-            return replace(status, quarantined=left)
+            by_pin = entry.decision is None and status.hold and status.hold.version == entry.to
+            return replace(status, quarantined=left, hold=None if by_pin else status.hold)
+        case EntryAction.REJECTED if _stayed(seen, entry) and entry.to is not None:
+            stayed = ChampionStatus(version=entry.to, since=entry.time, move_id=entry.move_id)
+            return replace(status, champion=stayed)
         case _:
             return status
+
+
+def _stayed(seen: Observation, entry: LedgerEntry) -> bool:
+    """Whether it was given up after it had moved, with nothing to go back to, and has the alias."""
+    return entry.inputs is None and entry.to == seen.alias
 
 
 def _unfinished(
     seen: Observation, entries: Iterable[LedgerEntry], status: PromotionStatus, now: datetime
 ) -> AttemptStatus | None:
-    """An intent without an outcome is carried on, under its own move id."""
+    """An intent without an outcome is carried on, under its own move id; and a bake that began
+    less than its duration ago begins again."""
     intent: LedgerEntry | None = None
+    promoted: LedgerEntry | None = None
     for entry in entries:
         if entry.action in _INTENTS:
-            intent = entry
+            intent, promoted = entry, None
         elif entry.action in _ENDS:
+            promoted = entry if entry.action is EntryAction.PROMOTED else None
             intent = None
+    if promoted is not None:
+        return _baking(seen, promoted, now)
     if intent is None or intent.to is None:
         return None
     back = intent.action is not EntryAction.PROMOTE_INTENT
-    drift = intent.action is EntryAction.REVERT_INTENT
     version = intent.from_version if back else intent.to
     attempt = AttemptStatus(
         id=intent.attempt or f"{intent.to}-restored",
         version=version or intent.to,
         phase=Phase.ROLLING_BACK if back else Phase.PROMOTING,
-        origin=Origin.DRIFT if drift else Origin.CANDIDATE,
+        origin=_origin(intent),
         started_at=intent.time,
         phase_started_at=now,
         deadline=now + seen.spec.rollout.progress_deadline.delta,
@@ -163,4 +174,28 @@ def _unfinished(
             decision=intent.decision,
             by=intent.by,
         ),
+    )
+
+
+def _origin(intent: LedgerEntry) -> Origin:
+    if intent.action is EntryAction.REVERT_INTENT:
+        return Origin.DRIFT
+    return Origin.ADOPT if intent.reason == Origin.ADOPT.value else Origin.CANDIDATE
+
+
+def _baking(seen: Observation, promoted: LedgerEntry, now: datetime) -> AttemptStatus | None:
+    duration = seen.spec.rollback.bake_duration.delta
+    if promoted.to is None or now >= promoted.time + duration:
+        return None
+    return AttemptStatus(
+        id=promoted.attempt or f"{promoted.to}-restored",
+        version=promoted.to,
+        phase=Phase.BAKING,
+        started_at=promoted.time,
+        phase_started_at=promoted.time,
+        previous=promoted.from_version,
+        move_id=promoted.move_id,
+        evidence_digest=promoted.evidence,
+        candidate_digest=promoted.candidate,
+        baked_at=now,
     )

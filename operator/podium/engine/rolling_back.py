@@ -102,7 +102,7 @@ def _untouched(seen: Observation, attempt: AttemptStatus, name: str) -> bool:
     """Drift: whether this target still runs what it ran before somebody moved the alias."""
     target, state = next(pair for pair in serving.pairs(seen) if pair[1].name == name)
     champion = seen.status.champion
-    if champion is None or state.problem is not None:
+    if champion is None or champion.version != going(attempt).to or state.problem is not None:
         return False
     same_move = state.move_id is None or (
         state.move_id == champion.move_id and state.model_version == champion.version
@@ -154,6 +154,10 @@ def record_outcome(seen: Observation, now: datetime) -> Decision | None:
     attempt = running(seen)
     back = going(attempt)
     drift = attempt.origin is Origin.DRIFT
+    champion = seen.status.champion
+    restarted = any(state.move_id == back.move_id for state in seen.targets)
+    if champion is None or champion.version != back.to or restarted or not drift:
+        champion = ChampionStatus(version=back.to, since=now, move_id=back.move_id)
     status = ledger.append(
         seen,
         seen.status,
@@ -162,15 +166,11 @@ def record_outcome(seen: Observation, now: datetime) -> Decision | None:
         from_version=attempt.version,
         to=back.to,
         attempt=attempt.id,
-        move_id=back.move_id,
+        move_id=champion.move_id,
         reason=f"{back.reason}: {back.message}",
         decision=back.decision,
         by=back.by,
     )
-    champion = status.champion
-    restarted = any(state.move_id == back.move_id for state in seen.targets)
-    if champion is None or champion.version != back.to or restarted:
-        champion = ChampionStatus(version=back.to, since=now, move_id=back.move_id)
     done = replace(
         entered(attempt, Phase.ROLLED_BACK, now), reason=back.reason, message=back.message
     )

@@ -80,20 +80,27 @@ def only_old_pods_linger(seen: Observation, version: str, move_id: str) -> bool:
 
 def serves_as_is(seen: Observation, target: Target, state: TargetState) -> bool:
     """At rest: whether the pod template stands for the champion. A Deployment that Podium never
-    moved loads the alias itself when its pods start."""
+    moved loads the alias itself when its pods start; by version, it needs the variable. One that
+    carries the champion's move already is left alone though its modelSource was changed since:
+    that restarts nothing before the next move."""
     champion = seen.status.champion
     if champion is None:
         return True
-    if by_version(target):
-        wanted = model_uri(seen.spec.model, champion.version)
-        if state.move_id is None:
-            return state.env_value == wanted
-        return carries(seen, target, state, champion.version, champion.move_id or state.move_id)
     if state.move_id is None:
-        return True
-    return state.model_version == champion.version and state.move_id in (
-        champion.move_id,
-        *(() if champion.move_id else (state.move_id,)),
+        wanted = model_uri(seen.spec.model, champion.version)
+        return not by_version(target) or state.env_value == wanted
+    if state.model_version != champion.version:
+        return False
+    if by_version(target) and _pins_another(seen, state, champion.version):
+        return False
+    return champion.move_id is None or state.move_id == champion.move_id
+
+
+def _pins_another(seen: Observation, state: TargetState, version: str) -> bool:
+    """Whether the variable names another version of the model."""
+    value = state.env_value or ""
+    return value.startswith(model_uri(seen.spec.model, "")) and value != model_uri(
+        seen.spec.model, version
     )
 
 
@@ -114,9 +121,10 @@ def restarted_since(state: TargetState, since: datetime) -> tuple[PodState, ...]
 
 
 def describe(seen: Observation) -> str:
-    """`api 1/2 ready` for each target that is not there yet."""
+    """`api 1/2 ready` for each target that is not there yet, and what keeps it from getting there."""
     return ", ".join(
         f"{state.name} {min(state.updated, state.available)}/{state.desired} ready"
+        + (f" ({state.trouble})" if state.trouble else "")
         for state in seen.targets
         if not state.settled
     )

@@ -6,20 +6,21 @@ versions in Production (measured).
 
 from podium.api.promotion import Stage
 from podium.engine.decision import TransitionStage
-from podium.engine.observation import Observation
+from podium.engine.observation import Observation, VersionState
 
 
 def next_transition(
-    seen: Observation, champion: str, *, demoted: str | None = None
+    seen: Observation, champion: str, *, demoted: str | None = None, at_rest: bool = False
 ) -> TransitionStage | None:
     """The next stage change on the way to: `champion` holds spec.stage, the version it took the
     place of (`demoted`) is Archived if it still held that stage, and no other one is left in
-    Production. None when it is so, or the registry has no stages."""
+    Production. None when it is so, or the registry has no stages. `at_rest`: nothing has moved,
+    so that an Archived champion of Staging was archived by somebody else."""
     wanted = seen.spec.stage
     if wanted is Stage.NONE or seen.model is None or not seen.model.stages_supported:
         return None
     version = seen.version(champion)
-    if version and version.stage is not wanted and not _outranked(version.stage, wanted):
+    if version and version.stage is not wanted and not _outranked(version, wanted, at_rest):
         return TransitionStage(champion, wanted)
     for other in sorted(seen.model.versions.values(), key=lambda v: v.number):
         if other.version == champion or other.stage is not wanted:
@@ -29,9 +30,10 @@ def next_transition(
     return None
 
 
-def _outranked(stage: Stage, wanted: Stage) -> bool:
+def _outranked(version: VersionState, wanted: Stage, at_rest: bool) -> bool:
     """A staging promotion leaves a version alone that another one has brought to Production."""
-    return wanted is Stage.STAGING and stage in (Stage.PRODUCTION, Stage.ARCHIVED)
+    beyond = (Stage.PRODUCTION, Stage.ARCHIVED) if at_rest else (Stage.PRODUCTION,)
+    return wanted is Stage.STAGING and version.stage in beyond
 
 
 def to_staging(seen: Observation, candidate: str) -> TransitionStage | None:

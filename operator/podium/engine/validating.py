@@ -87,9 +87,13 @@ def wait_while_suspended_or_held(seen: Observation, now: datetime) -> Decision |
     return None
 
 
-def binding(gates: tuple[GateStatus, ...]) -> tuple[GateStatus, ...]:
-    """The gates that may block: not those of a dry run."""
-    return tuple(gate for gate in gates if not gate.dry_run)
+def binding(seen: Observation) -> tuple[GateStatus, ...]:
+    """The gates that may block: not those of a dry run, and in a rollback by pin not those that
+    compare with the champion, which is to be left."""
+    excused: set[str] = set()
+    if is_pinned_rollback(seen, running(seen).version):
+        excused = {g.name for g in seen.spec.gates if g.metric and g.metric.compare}
+    return tuple(gate for gate in seen.gates if not gate.dry_run and gate.name not in excused)
 
 
 def remember_verdicts(seen: Observation, now: datetime) -> Decision | None:
@@ -101,7 +105,7 @@ def remember_verdicts(seen: Observation, now: datetime) -> Decision | None:
 
 def reject_if_a_gate_fails(seen: Observation, now: datetime) -> Decision | None:
     attempt = running(seen)
-    for gate in binding(seen.gates):
+    for gate in binding(seen):
         if gate.verdict is Verdict.FAIL:
             message = f"gate {gate.name}: {gate.message}"
             return end(seen, now, Phase.REJECTED, Reason.GATE_FAILED, message)
@@ -127,9 +131,7 @@ def _gate_deadline(seen: Observation, name: str, attempt: AttemptStatus) -> date
 
 def wait_for_gates(seen: Observation, now: datetime) -> Decision | None:
     missing = [
-        gate
-        for gate in binding(seen.gates)
-        if gate.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE)
+        gate for gate in binding(seen) if gate.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE)
     ]
     if missing or len(seen.gates) != len(seen.spec.gates):
         text = "; ".join(f"gate {g.name}: {g.message}" for g in missing) or "gates are evaluated"
@@ -157,26 +159,36 @@ def move_to_staging(seen: Observation, now: datetime) -> Decision | None:
 
 def freeze_evidence(seen: Observation, now: datetime) -> Decision | None:
     attempt = running(seen)
-    frozen = replace(attempt, evidence_digest=evidence(seen, attempt.version))
-    asks = seen.spec.waits_for_approval and not is_pinned_rollback(seen, attempt.version)
-    if asks:
-        assert seen.spec.approval is not None
-        following = entered(
-            frozen, Phase.AWAITING_APPROVAL, now, seen.spec.approval.expire_after.delta
-        )
-        said = normal(
-            Reason.AWAITING_APPROVAL,
-            f"version {attempt.version} passed its gates and waits for "
-            f"{seen.spec.approval.required} approval(s) of evidence {frozen.evidence_digest}",
-        )
-        return persist(replace(seen.status, attempt=following), said)
+    frozen = replace(attempt, evidence_digest=evidence(seen))
+    if approvals_missing(seen, frozen):
+        return ask_for_approval(seen, now, frozen)
     following = entered(frozen, Phase.PROMOTING, now)
     return persist(replace(seen.status, attempt=following))
 
 
-def evidence(seen: Observation, version: str) -> str:
+def approvals_missing(seen: Observation, attempt: AttemptStatus) -> int:
+    """How many more people must agree. One person counts once; a rollback by pin asks nobody."""
+    if seen.spec.approval is None or is_pinned_rollback(seen, attempt.version):
+        return 0
+    return max(0, seen.spec.approval.required - len({one.by for one in attempt.approvals}))
+
+
+def ask_for_approval(seen: Observation, now: datetime, attempt: AttemptStatus) -> Decision:
+    assert seen.spec.approval is not None
+    limit = seen.spec.approval.expire_after.delta
+    said = normal(
+        Reason.AWAITING_APPROVAL,
+        f"version {attempt.version} passed its gates and waits for "
+        f"{approvals_missing(seen, attempt)} approval(s) of evidence {attempt.evidence_digest}",
+    )
+    following = entered(attempt, Phase.AWAITING_APPROVAL, now, limit)
+    return persist(replace(seen.status, attempt=following), said)
+
+
+def evidence(seen: Observation) -> str:
     """The digest of what was proved: the version, what was asked, what was found. Gates that
     depend on the time are outside; they are checked again at Promoting."""
+    version = running(seen).version
     timed = {g.name for g in seen.spec.gates if any(getattr(g, kind) for kind in TIMED)}
     source = seen.version(version)
     return digest(
@@ -186,7 +198,7 @@ def evidence(seen: Observation, version: str) -> str:
             "version": version,
             "source": source.source if source else "",
             "asked": [gate for gate in seen.spec.gates if gate.name not in timed],
-            "found": [[g.name, g.verdict] for g in seen.gates if g.name not in timed],
+            "found": [[g.name, g.verdict] for g in binding(seen) if g.name not in timed],
             "inputs": seen.gate_inputs,
         }
     )

@@ -8,30 +8,8 @@ from podium.api.decision import DecisionAction, DecisionOutcome
 from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.engine.observation import Problem, ProblemKind
+from tests.unit.engine.iris import GATE, PINNED, TARGET, grown, world
 from tests.unit.engine.world import World
-
-GATE = {"name": "accuracy", "metric": {"key": "accuracy", "bound": {"min": "0.9"}}}
-TARGET = {"name": "api", "deployment": {"name": "api", "container": "server"}}
-PINNED = {**TARGET, "modelSource": {"type": "Version", "envVar": "MODEL_URI"}}
-
-
-def world(**spec: object) -> World:
-    base: dict[str, object] = {
-        "model": "iris",
-        "candidate": {"latest": {}},
-        "gates": [GATE],
-        "targets": [TARGET],
-    }
-    return World({**base, **spec})
-
-
-def grown(**spec: object) -> World:
-    """1 and then 2 were promoted."""
-    w = world(**spec)
-    w.register("1")
-    w.run()
-    w.register("2")
-    return w.run()
 
 
 @pytest.fixture(params=[TARGET, PINNED], ids=["alias", "version"])
@@ -156,7 +134,6 @@ def test_drift_is_reverted_and_what_restarted_meanwhile_is_restarted() -> None:
 
 def test_adopt_moving_the_alias_is_all_a_user_does() -> None:
     w = world(candidate=None)
-    del w.spec["candidate"]
     w.aliases["champion"] = "1"
     w.register("1")
     w.register("2")

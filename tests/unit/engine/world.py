@@ -7,9 +7,8 @@ MLflow or Kubernetes: those are real in tests/integration.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from datetime import UTC, datetime, timedelta
-
-from msgspec.structs import replace
 
 from podium.api.decision import (
     DecisionAction,
@@ -21,6 +20,7 @@ from podium.api.decision import (
 from podium.api.meta import ObjectMeta
 from podium.api.promotion import ModelPromotion, ModelPromotionSpec, Stage
 from podium.api.promotion_status import GateStatus, PromotionStatus, Verdict
+from podium.api.reasons import Reason
 from podium.api.values import read, write
 from podium.engine import ledger, tags
 from podium.engine.decide import decide
@@ -41,6 +41,7 @@ from podium.engine.observation import (
     Observation,
     PodState,
     Problem,
+    ProblemKind,
     TargetState,
     VersionState,
 )
@@ -81,6 +82,7 @@ class World:
     decisions: list[PromotionDecision] = field(default_factory=list)
     answers: dict[str, tuple[DecisionOutcome, str]] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    gate_verdicts: dict[str, Verdict] = field(default_factory=dict)  # by gate, before `verdicts`
     broken: set[str] = field(default_factory=set)  # versions whose containers never become ready
     registry_problem: Problem | None = None
     events: list[Event] = field(default_factory=list)
@@ -89,12 +91,12 @@ class World:
     uid: str = "uid-1"
     aliases_supported: bool = True
     on_pass: Callable[["World"], None] | None = None
+    on_act: Callable[[object], None] | None = None
+    model_gone: bool = False
 
     def __post_init__(self) -> None:
         for target in self.promotion.spec.targets:
-            self.deployments.setdefault(target.deployment.name, Deployment())
-        for name in self.deployments:
-            self.start_pod(name)
+            self.put_deployment(target.deployment.name)
 
     # What people and MLflow do
     def register(self, version: str, *, verdict: Verdict = Verdict.PASS, **tags_: str) -> None:
@@ -109,7 +111,25 @@ class World:
         )
         self.verdicts[version] = verdict
 
-    def say(self, action: DecisionAction, **spec: str) -> str:
+    def delete(self, version: str) -> None:
+        """MLflow deletes the aliases with their version."""
+        del self.versions[version]
+        self.aliases = {k: v for k, v in self.aliases.items() if v != version}
+
+    def unready(self, version: str) -> None:
+        self.versions[version] = _with(self.versions[version], ready=False)
+
+    def tag(self, version: str, **tags_: str) -> None:
+        self._tag(version, tags_)
+
+    def to_stage(self, version: str, stage: Stage) -> None:
+        self.versions[version] = _with(self.versions[version], stage=stage)
+
+    def put_deployment(self, name: str) -> None:
+        self.deployments[name] = Deployment()
+        self.start_pod(name)
+
+    def say(self, action: DecisionAction, *, to_uid: str | None = None, **spec: str) -> str:
         name = f"d{len(self.decisions) + len(self.answers)}"
         self.decisions.append(
             PromotionDecision(
@@ -117,7 +137,7 @@ class World:
                     name=name, namespace="ns", uid=name, creation_timestamp=self.now
                 ),
                 spec=PromotionDecisionSpec(
-                    promotion_ref=PromotionRef(name="p"),
+                    promotion_ref=PromotionRef(name="p", uid=to_uid),
                     action=action,
                     decided_by=spec.pop("by", "ann"),
                     **spec,
@@ -142,7 +162,7 @@ class World:
             operator_version="test",
             registry_problem=self.registry_problem,
             model=None
-            if self.registry_problem
+            if self.registry_problem or self.model_gone
             else ModelState(
                 aliases=dict(self.aliases),
                 tags=dict(self.model_tags),
@@ -163,16 +183,23 @@ class World:
             return cheap
         verdict = self.verdicts.get(wanted, Verdict.PASS)
         gates = tuple(
-            GateStatus(name=g.name, verdict=verdict, message=f"v{wanted}")
+            GateStatus(
+                name=g.name,
+                verdict=self.gate_verdicts.get(g.name, verdict),
+                message=f"v{wanted}",
+                dry_run=g.dry_run,
+            )
             for g in promotion.spec.gates
         )
-        from dataclasses import replace as replaced
-
-        return replaced(cheap, gates=gates, gate_inputs=f"inputs-{wanted}")
+        unknown = any(g.verdict is Verdict.ERROR and not g.dry_run for g in gates)
+        return replaced(cheap, gates=gates, gate_inputs=None if unknown else f"inputs-{wanted}")
 
     def target(self, target: object) -> TargetState:
         name = target.deployment.name  # type: ignore[attr-defined]
-        deployment = self.deployments[name]
+        deployment = self.deployments.get(name)
+        if deployment is None:
+            gone = Problem(ProblemKind.WAITING, Reason.TARGET_NOT_FOUND, f"no Deployment {name}")
+            return TargetState(name=target.name, deployment=name, problem=gone)  # type: ignore[attr-defined]
         alive = deployment.pods
         new = [p for p in alive if p.move_id == deployment.move_id]
         return TargetState(
@@ -215,6 +242,22 @@ class World:
             self.perform(action)
         return decision
 
+    def until(self, phase: str, passes: int = 80) -> "World":
+        """Until the attempt is in that phase."""
+        for _ in range(passes):
+            if self.phase == phase:
+                return self
+            wait = self.step().requeue_after or timedelta(0)
+            self.now += max(wait, timedelta(milliseconds=10))
+        raise AssertionError(f"not {phase} after {passes} passes but {self.phase}: {self.log[-9:]}")
+
+    def steps(self, passes: int = 20) -> "World":
+        """So many passes, with hardly any time between."""
+        for _ in range(passes):
+            self.step()
+            self.now += timedelta(milliseconds=10)
+        return self
+
     def run(self, passes: int = 80) -> "World":
         """Until a pass neither writes nor acts and asks for no look within a minute."""
         for _ in range(passes):
@@ -229,6 +272,8 @@ class World:
 
     def perform(self, action: object) -> None:
         self.log.append(repr(action)[:160])
+        if self.on_act:
+            self.on_act(action)
         match action:
             case SetAlias(to, expect):
                 assert self.aliases.get(self.promotion.spec.alias) in (expect, to)
@@ -279,8 +324,9 @@ class World:
         spec = next(t for t in self.promotion.spec.targets if t.name == target)
         deployment = self.deployments[spec.deployment.name]
         deployment.model_version, deployment.move_id = version, move_id
-        if spec.model_source.type == "Version":
-            deployment.env_value = f"models:/{self.promotion.spec.model}/{version}"
+        by_version = spec.model_source.type == "Version"
+        uri = f"models:/{self.promotion.spec.model}/{version}"
+        deployment.env_value = uri if by_version else None
         self.start_pod(spec.deployment.name)
 
     def start_pod(self, name: str) -> None:
@@ -317,9 +363,4 @@ class World:
 
 
 def _with(version: VersionState, **changes: object) -> VersionState:
-    from dataclasses import replace as replaced
-
     return replaced(version, **changes)  # type: ignore[arg-type]
-
-
-__all__ = ["World", "replace"]

@@ -1,0 +1,372 @@
+"""What people say, in every phase."""
+
+import pytest
+
+from podium.api.decision import DecisionAction, DecisionOutcome
+from podium.api.ledger_entry import EntryAction
+from podium.api.promotion import Stage
+from podium.api.promotion_status import PromotionStatus, Verdict
+from tests.unit.engine.iris import GATE, TARGET, another, grown, world
+from tests.unit.engine.world import World
+
+
+def actions_of(w: World) -> list[tuple[str, str | None]]:
+    return [(entry.action.value, entry.to) for entry in w.status.history]
+
+
+def test_a_rollback_cuts_in_before_the_intent() -> None:
+    """The attempt that ran ends as Superseded, and its candidate does not stay in Staging."""
+    w = grown(approval={"required": 0})
+    w.spec["approval"] = {"required": 1}
+    w.register("3")
+    w.until("AwaitingApproval")
+    assert w.stages()["3"] == "Staging"
+    attempt = w.status.active
+    assert attempt is not None
+    name = w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.APPLIED
+    assert (w.alias, w.served()) == ("1", {"1"})
+    assert w.stages() == {"1": "Production", "2": "Archived"}
+    ended = [e for e in w.status.history if e.attempt == attempt.id]
+    assert [e.action for e in ended] == [EntryAction.SUPERSEDED]
+
+
+def test_a_rollback_cuts_in_after_the_intent() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.until("Verifying")
+    name = w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.APPLIED
+    assert (w.alias, w.served(), w.phase) == ("2", {"2"}, "RolledBack")
+    assert w.status.quarantined == ()
+    assert w.stages() == {"1": "Archived", "2": "Production", "3": "Archived"}
+
+
+def test_a_rollback_that_does_not_become_ready_can_be_sent_elsewhere() -> None:
+    w = grown()
+    w.register("3")
+    w.run()
+    w.broken.add("2")
+    w.say(DecisionAction.ROLLBACK)
+    w.run(400)
+    assert w.condition("Stalled") == ("True", "RollbackFailed")
+    same = w.say(DecisionAction.ROLLBACK, version="2")
+    w.run()
+    assert w.answers[same][0] is DecisionOutcome.REFUSED
+    elsewhere = w.say(DecisionAction.ROLLBACK, version="3")
+    w.run(400)
+    assert w.answers[elsewhere][0] is DecisionOutcome.APPLIED
+    assert (w.alias, w.served(), w.phase) == ("3", {"3"}, "RolledBack")
+    assert w.stages() == {"1": "Archived", "2": "Archived", "3": "Production"}
+    assert w.condition("Ready") == ("True", "ChampionServed")
+
+
+@pytest.mark.parametrize("trouble", ["quarantined", "deleted", "not READY", "current", "unknown"])
+def test_a_rollback_to_a_version_that_cannot_be_is_refused(trouble: str) -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    to = {"quarantined": "3", "current": "2", "unknown": "99"}.get(trouble, "1")
+    if trouble == "deleted":
+        w.delete("1")
+    if trouble == "not READY":
+        w.unready("1")
+    name = w.say(DecisionAction.ROLLBACK, version=to)
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.REFUSED
+    assert (w.alias, w.status.hold) == ("2", None)
+
+
+@pytest.mark.parametrize("policy", ["Hold", "Alert"])
+def test_a_rollback_by_decision_wins_over_an_alias_that_somebody_moved(policy: str) -> None:
+    w = grown(aliasDriftPolicy=policy)
+    w.spec["suspend"] = True
+    w.register("3")
+    w.aliases["champion"] = "3"
+    w.run()
+    assert w.alias == "3"
+    w.say(DecisionAction.ROLLBACK, version="1")
+    w.run()
+    assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
+
+
+def test_a_decision_for_an_earlier_promotion_of_the_name_has_no_effect() -> None:
+    w = grown()
+    name = w.say(DecisionAction.ROLLBACK, to_uid="another")
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.EXPIRED
+    assert w.alias == "2"
+
+
+def test_an_approval_of_another_attempt_has_no_effect() -> None:
+    w = world(approval={"required": 1})
+    w.register("1")
+    w.until("AwaitingApproval")
+    name = w.say(DecisionAction.APPROVE, attempt_id="1-000000", evidence_digest="sha256:0")
+    w.steps()
+    assert w.answers[name][0] is DecisionOutcome.EXPIRED
+    assert w.phase == "AwaitingApproval"
+
+
+def test_an_approval_before_it_is_asked_for_has_no_effect() -> None:
+    w = world(approval={"required": 1})
+    w.register("1", verdict=Verdict.PENDING)
+    w.until("Validating")
+    attempt = w.status.active
+    assert attempt is not None
+    name = w.say(DecisionAction.APPROVE, attempt_id=attempt.id, evidence_digest="")
+    w.steps(10)
+    assert w.answers[name][0] is DecisionOutcome.REFUSED
+
+
+def approved(w: World, by: str = "ann") -> str:
+    attempt = w.status.active
+    assert attempt is not None
+    return w.say(
+        DecisionAction.APPROVE,
+        attempt_id=attempt.id,
+        evidence_digest=attempt.evidence_digest or "",
+        by=by,
+    )
+
+
+def test_an_outage_of_what_the_gates_read_does_not_void_approvals() -> None:
+    w = world(approval={"required": 2})
+    w.register("1")
+    w.until("AwaitingApproval")
+    approved(w)
+    w.steps(10)
+    w.verdicts["1"] = Verdict.ERROR
+    w.steps(10)
+    assert w.phase == "AwaitingApproval"
+    assert w.status.attempt is not None
+    assert len(w.status.attempt.approvals) == 1
+    approved(w, by="bob")
+    w.steps(10)
+    assert w.alias is None, "a gate that cannot be asked is no Pass"
+    w.verdicts["1"] = Verdict.PASS
+    w.now += w.promotion.spec.rollout.progress_deadline.delta
+    w.run()
+    assert w.alias == "1"
+
+
+def test_a_dry_run_gate_never_voids_approvals() -> None:
+    rehearsal = {**GATE, "name": "rehearsal", "dryRun": True}
+    w = world(approval={"required": 2}, gates=[GATE, rehearsal])
+    w.gate_verdicts["rehearsal"] = Verdict.PENDING
+    w.register("1")
+    w.until("AwaitingApproval")
+    approved(w)
+    w.gate_verdicts["rehearsal"] = Verdict.FAIL
+    w.steps(10)
+    assert w.status.attempt is not None
+    assert len(w.status.attempt.approvals) == 1
+
+
+def test_gates_that_change_after_the_approval_void_it() -> None:
+    w = world(approval={"required": 1}, suspend=True)
+    w.spec["suspend"] = False
+    w.register("1")
+    w.until("AwaitingApproval")
+    w.spec["suspend"] = True
+    approved(w)
+    w.steps(10)
+    w.spec["gates"] = [GATE, {"name": "reviewed", "tag": {"key": "reviewed"}}]
+    w.spec["suspend"] = False
+    w.steps(20)
+    assert (w.phase, w.alias) == ("AwaitingApproval", None)
+    assert w.status.attempt is not None
+    assert w.status.attempt.approvals == ()
+
+
+@pytest.mark.parametrize("before", [None, {"required": 1}])
+def test_approval_that_is_asked_for_late_is_still_asked_for(
+    before: dict[str, object] | None,
+) -> None:
+    """I1: approved for this spec, not for the one before it."""
+    w = world(targets=[TARGET, another(TARGET, "web")], approval=before)
+    del w.deployments["web"]
+    w.register("1")
+    if before:
+        w.until("AwaitingApproval")
+        approved(w)
+    else:
+        w.until("Promoting")
+    w.steps()
+    assert (w.phase, w.alias) == ("Promoting", None)
+    w.spec["approval"] = {"required": 2}
+    w.put_deployment("web")
+    w.steps(20)
+    assert (w.phase, w.alias) == ("AwaitingApproval", None)
+    approved(w, by="bob")
+    if not before:
+        approved(w, by="carl")
+    w.run()
+    assert w.alias == "1"
+
+
+def test_two_approvals_by_one_person_are_one() -> None:
+    w = world(approval={"required": 2})
+    w.register("1")
+    w.until("AwaitingApproval")
+    approved(w)
+    approved(w)
+    w.steps(30)
+    assert w.alias is None
+
+
+def test_nobody_and_nobody_are_one() -> None:
+    w = world(approval={"required": 2})
+    w.register("1")
+    w.until("AwaitingApproval")
+    approved(w, by="")
+    approved(w, by="")
+    w.steps(30)
+    assert w.alias is None
+
+
+@pytest.mark.parametrize("phase", ["Validating", "AwaitingApproval"])
+def test_a_rejection_refuses_the_version_until_a_retry(phase: str) -> None:
+    w = grown(approval={"required": 0})
+    w.spec["approval"] = {"required": 1}
+    w.register("3", verdict=Verdict.PENDING if phase == "Validating" else Verdict.PASS)
+    w.until(phase)
+    name = w.say(DecisionAction.REJECT, version="3", reason="smells")
+    w.verdicts["3"] = Verdict.PASS
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.APPLIED
+    assert (w.phase, w.alias) == ("Rejected", "2")
+    assert "3" not in w.stages()
+    w.say(DecisionAction.RETRY, version="3")
+    w.until("AwaitingApproval")
+
+
+def test_a_rejection_after_the_move_is_refused() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.until("Verifying")
+    name = w.say(DecisionAction.REJECT, version="3")
+    w.steps(5)
+    assert w.answers[name][0] is DecisionOutcome.REFUSED
+
+
+def test_a_hold_waits_before_the_move_and_not_after_it() -> None:
+    w = grown(approval={"required": 0})
+    w.spec["approval"] = {"required": 1}
+    w.register("3")
+    w.until("AwaitingApproval")
+    w.say(DecisionAction.HOLD)
+    approved(w)
+    w.run()
+    assert w.alias == "2"
+    w.say(DecisionAction.RELEASE)
+    w.until("Verifying")
+    w.say(DecisionAction.HOLD)
+    w.run()
+    assert (w.alias, w.phase) == ("3", "Promoted")
+
+
+def test_a_retry_is_not_a_release() -> None:
+    """Rejected, retried, promoted, rolled back: only a Release lets it be tried once more."""
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    w.verdicts["3"] = Verdict.PASS
+    w.say(DecisionAction.RETRY, version="3")
+    w.run()
+    assert w.alias == "3"
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    w.say(DecisionAction.RELEASE, by="ann")
+    retry = w.say(DecisionAction.RETRY, version="3")
+    w.broken.add("3")
+    w.run(400)
+    assert w.answers[retry][0] is DecisionOutcome.REFUSED
+    again = w.say(DecisionAction.RETRY, version="3")
+    w.run(400)
+    assert w.answers[again][0] is DecisionOutcome.REFUSED
+    assert w.alias == "2"
+
+
+def test_releasing_a_hold_does_not_try_a_refused_version_again() -> None:
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    w.say(DecisionAction.HOLD)
+    w.run()
+    w.verdicts["3"] = Verdict.PASS
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert w.alias == "2"
+
+
+def test_a_hold_that_a_pin_lifted_does_not_come_back_with_a_lost_status() -> None:
+    w = grown()
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert w.alias == "1"
+    w.spec["candidate"] = {"version": "2"}
+    w.run()
+    assert (w.alias, w.status.hold) == ("2", None)
+    w.status = PromotionStatus()
+    w.run()
+    assert w.status.hold is None
+
+
+def test_a_release_of_a_version_that_is_not_quarantined_is_refused() -> None:
+    w = grown()
+    name = w.say(DecisionAction.RELEASE, version="1")
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.REFUSED
+
+
+def test_a_quarantined_version_is_tried_again_after_its_release() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    w.broken.clear()
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert w.alias == "2", "a Release without a version lifts the hold, not a quarantine"
+    w.say(DecisionAction.RELEASE, version="3")
+    w.run()
+    assert w.alias == "3"
+
+
+def test_a_candidate_that_is_superseded_does_not_stay_in_staging() -> None:
+    w = grown(approval={"required": 0}, supersede="Always")
+    w.spec["approval"] = {"required": 1}
+    w.register("3")
+    w.until("AwaitingApproval")
+    w.register("4")
+    w.until("Validating")
+    w.until("AwaitingApproval")
+    assert w.stages() == {"1": "Archived", "2": "Production", "4": "Staging"}
+
+
+def test_a_candidate_of_an_attempt_that_drift_ended_does_not_stay_in_staging() -> None:
+    w = grown(approval={"required": 0})
+    w.spec["approval"] = {"required": 1}
+    w.register("3")
+    w.until("AwaitingApproval")
+    w.spec["suspend"] = True
+    w.aliases["champion"] = "1"
+    w.run()
+    w.spec["suspend"] = False
+    w.spec["candidate"] = {"version": "2"}
+    w.run()
+    assert (w.alias, w.stages()) == ("2", {"1": "Archived", "2": "Production"})
+
+
+def test_a_version_that_somebody_put_into_staging_stays_there() -> None:
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.to_stage("3", Stage.STAGING)
+    w.run()
+    assert w.stages()["3"] == "Staging"
