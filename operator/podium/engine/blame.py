@@ -41,10 +41,10 @@ def of_rollout(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blam
             Reason.TEMPLATE_CHANGED,
             "the pod template was changed by somebody else during the rollout",
         )
-    return _of_pods(pods)
+    return _of_pods(pods, next((t.trouble for t in seen.targets if t.trouble), None))
 
 
-def _of_pods(pods: tuple[PodState, ...]) -> Blame:
+def _of_pods(pods: tuple[PodState, ...], target_trouble: str | None) -> Blame:
     if failed := [pod for pod in pods if _spoilt(pod)]:
         return Blame(True, Reason.CONTAINER_FAILED, _failure(failed[0]))
     if excused := [pod for pod in pods if pod.disrupted or pod.trouble]:
@@ -56,8 +56,9 @@ def _of_pods(pods: tuple[PodState, ...]) -> Blame:
     if pods:
         text = "the rollout did not finish by the deadline, though no container failed"
     else:
-        text = "no pod was created by the deadline: see the events of the ReplicaSet (quota?)"
-    return Blame(False, Reason.PROGRESS_DEADLINE, text)
+        text = "no pod was created by the deadline"
+    why = target_trouble or "see the events of the ReplicaSet"
+    return Blame(False, Reason.PROGRESS_DEADLINE, f"{text}: {why}")
 
 
 def _spoilt(pod: PodState) -> bool:

@@ -121,7 +121,7 @@ def restarted_since(state: TargetState, since: datetime) -> tuple[PodState, ...]
 
 
 def describe(seen: Observation) -> str:
-    """`api 1/2 ready` for each target that is not there yet, and what keeps it from getting there."""
+    """`api 1/2 ready` for each target that is not there yet, and what keeps it."""
     return ", ".join(
         f"{state.name} {min(state.updated, state.available)}/{state.desired} ready"
         + (f" ({state.trouble})" if state.trouble else "")

@@ -62,6 +62,7 @@ def observe(
         ready=_number(status, "readyReplicas"),
         available=_number(status, "availableReplicas"),
         progress_deadline_exceeded=_progress_deadline_exceeded(status),
+        trouble=_trouble(status),
         paused=spec.get("paused") is True,
         recreate=mapping(spec, "strategy").get("type") == "Recreate",
         autoscaled=autoscaled,
@@ -214,6 +215,15 @@ def _progress_deadline_exceeded(status: Raw) -> bool:
         and one.get("reason") == "ProgressDeadlineExceeded"
         for one in sequence(status, "conditions")
     )
+
+
+def _trouble(status: Raw) -> str | None:
+    """Why the Deployment's controller makes no pods, in its own words: a quota, an admission
+    policy. The ReplicaSet's Events say the same."""
+    for one in sequence(status, "conditions"):
+        if one.get("type") == "ReplicaFailure" and one.get("status") == "True":
+            return f"{one.get('reason')}: {one.get('message')}"
+    return None
 
 
 def _owns(deployment: str, pod: Raw) -> bool:

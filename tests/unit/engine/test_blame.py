@@ -117,6 +117,13 @@ def test_the_deployments_own_deadline_counts_as_well() -> None:
     )
 
 
+def test_a_quota_is_named_in_the_deployments_words() -> None:
+    said = 'FailedCreate: pods "api-1" is forbidden: exceeded quota: small'
+    found = blame.of_rollout(seen(trouble=said), ATTEMPT, LATE)
+    assert found is not None
+    assert found.message == f"no pod was created by the deadline: {said}"
+
+
 def test_but_not_what_its_controller_said_of_an_earlier_template() -> None:
     stale = {"progress_deadline_exceeded": True, "observed": False}
     assert of_rollout(EARLY, STARTING, **stale) is None

@@ -77,6 +77,15 @@ def test_what_the_deployment_says_is_seen() -> None:
     assert seen.pods is None
 
 
+def test_why_no_pods_are_made_is_told_in_the_deployments_words() -> None:
+    raw = deployment()
+    refused = {"type": "ReplicaFailure", "reason": "FailedCreate", "message": "exceeded quota: q"}
+    raw["status"]["conditions"] = [{**refused, "status": "True"}]
+    assert see(raw).trouble == "FailedCreate: exceeded quota: q"
+    raw["status"]["conditions"] = [{**refused, "status": "False"}]
+    assert see(raw).trouble is None
+
+
 def test_a_fresh_deployment_without_status_is_not_settled() -> None:
     raw = deployment()
     del raw["status"]
