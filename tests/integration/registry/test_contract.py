@@ -54,7 +54,7 @@ async def test_the_probe_finds_what_the_server_can_do(
     client: RegistryClient, api: MlflowApi, kind: Kind, name: str
 ) -> None:
     # 2.2 ignores `name IN`: an empty registry cannot show it.
-    api.model(name)
+    api.model(name, versions=1)
     found = await client.probe()
     flags = {f for f in Capabilities.__struct_fields__ if getattr(found, f) is True}
     assert flags == kind.able
@@ -104,6 +104,25 @@ async def test_many_names_are_found_in_one_search(client: RegistryClient, api: M
     await asyncio.gather(*(asyncio.to_thread(api.model, name) for name in names))
     found = await client.search_models([*names, f"{mark} absent", *names[:3]])
     assert sorted(found) == sorted(names)
+
+
+async def test_the_versions_of_many_models_are_read_together(
+    client: RegistryClient, api: MlflowApi, kind: Kind
+) -> None:
+    mark = secrets.token_hex(4)
+    names = [f"{mark} {number} {odd}" for number, odd in enumerate(ODD_NAMES)]
+    for number, each in enumerate(names):
+        api.model(each, versions=number % 3)
+    api.version(names[3], reviewed="true")
+    found = await client.search_versions_of([*names, f"{mark} absent"])
+    assert {each: [v.version for v in found[each]] for each in found} == {
+        each: [str(n + 1) for n in range(number % 3 + (number == 3))]
+        for number, each in enumerate(names)
+        if number % 3 or number == 3
+    }
+    assert found[names[3]][-1].tags == {"reviewed": "true"}
+    able = await client.capabilities()
+    assert able.versions_name_in is ("versions_name_in" in kind.able)
 
 
 async def test_an_alias_moves_and_is_read_fresh(
