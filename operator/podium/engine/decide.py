@@ -7,23 +7,44 @@ from dataclasses import replace as replaced
 from datetime import datetime
 
 from podium.api.promotion_status import Phase
-from podium.api.reasons import Reason
+from podium.api.reasons import ConditionType, Reason
 from podium.engine import ledger, serving, tags
 from podium.engine.answering import answer_decisions
 from podium.engine.awaiting_approval import awaiting_approval
 from podium.engine.baking import baking
 from podium.engine.claiming import claim
-from podium.engine.decision import Decision, MirrorEntry
+from podium.engine.decision import Decision, Event, MirrorEntry
 from podium.engine.drifting import end_if_alias_was_taken
-from podium.engine.observation import Observation, Problem
+from podium.engine.observation import Observation, Problem, ProblemKind
 from podium.engine.promoting import promoting
 from podium.engine.resting import resting, return_refused_from_staging
 from podium.engine.restoring import restore
 from podium.engine.rolling_back import rolling_back
-from podium.engine.steps import SOON, Chain, Step, act, blocked, first_decision, stall, wait
+from podium.engine.steps import (
+    SOON,
+    Chain,
+    Step,
+    act,
+    blocked,
+    clip,
+    first_decision,
+    stall,
+    wait,
+    warning,
+)
 from podium.engine.summary import summarize
 from podium.engine.validating import validating
 from podium.engine.verifying import verifying
+
+_MISSING = frozenset(
+    {
+        Reason.REGISTRY_NOT_FOUND,
+        Reason.SECRET_NOT_FOUND,
+        Reason.MODEL_NOT_FOUND,
+        Reason.VERSION_NOT_FOUND,
+        Reason.TARGET_NOT_FOUND,
+    }
+)
 
 
 def decide(seen: Observation, now: datetime) -> Decision:
@@ -31,12 +52,24 @@ def decide(seen: Observation, now: datetime) -> Decision:
     decision = first_decision(ALWAYS, seen, now) or Decision(seen.status)
     problem = _problem(seen, decision)
     status = summarize(seen, decision.status, problem, now)
-    return replaced(decision, status=status, problem=problem)
+    events = (*decision.events, *_told_once(seen, problem))
+    return replaced(decision, status=status, events=events, problem=problem)
 
 
 def _problem(seen: Observation, decision: Decision) -> Problem | None:
     """What an action met with stands until the action is not wanted any more."""
     return seen.action_problem if decision.actions and seen.action_problem else decision.problem
+
+
+def _told_once(seen: Observation, problem: Problem | None) -> tuple[Event, ...]:
+    """An Event when something comes into the way, none while it stays. What an attempt waits for
+    in the normal course of things is told by the conditions alone."""
+    if problem is None or (problem.kind is ProblemKind.WAITING and problem.reason not in _MISSING):
+        return ()
+    said = next((c for c in seen.status.conditions if c.type == ConditionType.STALLED), None)
+    if said and (said.reason, said.message) == (problem.reason, clip(problem.message)):
+        return ()
+    return (warning(problem.reason, problem.message),)
 
 
 def stop_if_deleting(seen: Observation, now: datetime) -> Decision | None:

@@ -59,10 +59,7 @@ def blocked(seen: Observation, problem: Problem, after: timedelta | None = SLOWL
     if attempt := status.active:
         said = replace(attempt, reason=problem.reason.value, message=clip(problem.message))
         status = replace(status, attempt=said)
-    events: tuple[Event, ...] = ()
-    if problem.kind is ProblemKind.STALLED:
-        events = (Event(EventType.WARNING, problem.reason, problem.message),)
-    return Decision(status, events=events, requeue_after=after, problem=problem)
+    return Decision(status, requeue_after=after, problem=problem)
 
 
 def normal(reason: Reason, message: str) -> Event:

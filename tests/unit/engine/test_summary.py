@@ -1,7 +1,11 @@
 """The conditions as a whole: what `kubectl get mp` answers at a glance."""
 
+import pytest
+
 from podium.api.promotion_status import PromotionStatus
+from podium.api.reasons import Reason
 from podium.api.values import read, write
+from podium.engine.observation import Problem, ProblemKind
 from tests.unit.engine.test_stories import grown
 
 
@@ -22,3 +26,24 @@ def test_a_reason_of_another_release_makes_no_status_unreadable() -> None:
     w.status = read(PromotionStatus, raw, "status")
     w.step()
     assert w.condition("Ready") == ("True", "ChampionServed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "told"),
+    [
+        (ProblemKind.STALLED, Reason.UNAUTHENTICATED, 1),
+        (ProblemKind.TRANSIENT, Reason.REGISTRY_UNAVAILABLE, 1),
+        (ProblemKind.WAITING, Reason.REGISTRY_NOT_FOUND, 1),
+        (ProblemKind.WAITING, Reason.CLAIMING, 0),
+    ],
+    ids=lambda value: str(value),
+)
+def test_what_comes_into_the_way_is_one_event(kind: ProblemKind, reason: Reason, told: int) -> None:
+    w = grown()
+    for times in (1, 2):
+        w.registry_problem = Problem(kind, reason, "something")
+        for _ in range(3):
+            w.step()
+        assert [e.reason for e in w.events if e.message == "something"] == [reason] * told * times
+        w.registry_problem = None
+        w.run()
