@@ -18,12 +18,13 @@ from podium.api.promotion_status import (
     Phase,
 )
 from podium.api.reasons import Reason
-from podium.engine import ledger
+from podium.engine import ledger, serving
 from podium.engine.attempts import begin, end, entered, turn_back
 from podium.engine.candidate import block, last_good, usable
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import clip, normal, persist, stall, warning
+from podium.engine.summary import was_adrift
 from podium.engine.validating import running
 
 DELAYED_COMMIT = timedelta(minutes=2)  # how late a request of ours may still take effect
@@ -32,8 +33,10 @@ DELAYED_COMMIT = timedelta(minutes=2)  # how late a request of ours may still ta
 def end_if_alias_was_taken(seen: Observation, now: datetime) -> Decision | None:
     """In mid-attempt: an alias that is neither where it was nor where the intent says."""
     attempt = running(seen)
+    if back := _follow_back(seen, now, attempt):
+        return back
     if seen.alias in _expected(seen, attempt):
-        return _follow_back(seen, now, attempt)
+        return None
     message = f"somebody moved the alias to {seen.alias or 'nothing'} during the attempt"
     if attempt.move_id is None and attempt.phase is not Phase.ROLLING_BACK:
         return end(seen, now, Phase.SUPERSEDED, Reason.ALIAS_TAKEN, message)
@@ -56,8 +59,12 @@ def end_if_alias_was_taken(seen: Observation, now: datetime) -> Decision | None:
 
 def _expected(seen: Observation, attempt: AttemptStatus) -> frozenset[str | None]:
     """Where the alias may be without that anybody else moved it."""
+    goal = attempt.rollback.to if attempt.rollback else attempt.version
+    move = attempt.rollback.move_id if attempt.rollback else attempt.move_id
     expected: set[str | None]
-    if attempt.rollback:
+    if move and serving.asks_alias(seen, goal, move):
+        expected = {goal}  # elsewhere, its pods would load another version than they stand for
+    elif attempt.rollback:
         expected = {attempt.version, attempt.previous, attempt.rollback.to}
     elif attempt.origin is Origin.ADOPT:
         expected = {attempt.version, *({attempt.previous} if attempt.move_id else ())}
@@ -78,7 +85,7 @@ def _follow_back(seen: Observation, now: datetime, attempt: AttemptStatus) -> De
     moving = attempt.move_id is not None and attempt.rollback is None
     if not follows or not moving or attempt.origin is not Origin.ADOPT:
         return None
-    if seen.alias is None or seen.alias == attempt.version:
+    if seen.alias in (None, attempt.version) or seen.alias != attempt.previous:
         return None
     message = f"somebody gave the alias back to {seen.alias}"
     return turn_back(seen, now, attempt, reason=Reason.ALIAS_TAKEN, message=message, to=seen.alias)
@@ -88,7 +95,7 @@ def follow_or_revert(seen: Observation, now: datetime) -> Decision | None:
     """At rest: the alias is not at the champion."""
     champion = seen.status.champion_version
     if seen.alias == champion:
-        return None
+        return _restart_what_followed(seen, now) if _was_elsewhere(seen) else None
     if champion is None:
         return _follow(seen, now)
     if _own_delayed_commit(seen, now):
@@ -102,6 +109,24 @@ def follow_or_revert(seen: Observation, now: datetime) -> Decision | None:
             return _hold(seen, now)
         case AliasDriftPolicy.ALERT:
             return stall(seen, Reason.ALIAS_DRIFT, _drift_words(seen))
+
+
+def _was_elsewhere(seen: Observation) -> bool:
+    """Whether the alias was seen elsewhere last time, and somebody has moved it back since."""
+    last = seen.status.attempt
+    taken = last is not None and last.phase is Phase.SUPERSEDED
+    return seen.alias is not None and (
+        was_adrift(seen) or (taken and last is not None and last.reason == Reason.ALIAS_TAKEN)
+    )
+
+
+def _restart_what_followed(seen: Observation, now: datetime) -> Decision:
+    """A container that started meanwhile loaded the other version."""
+    champion = seen.alias
+    assert champion is not None
+    attempt = begin(seen, now, champion, Origin.DRIFT, phase=Phase.ROLLING_BACK, previous=champion)
+    message = "somebody moved the alias, and back"
+    return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=champion)
 
 
 def _drift_words(seen: Observation) -> str:

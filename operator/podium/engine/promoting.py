@@ -67,7 +67,7 @@ def record_intent(seen: Observation, now: datetime) -> Decision | None:
         seen.status,
         now,
         EntryAction.PROMOTE_INTENT,
-        from_version=seen.alias,
+        from_version=attempt.previous if attempt.origin is Origin.ADOPT else seen.alias,
         to=attempt.version,
         attempt=attempt.id,
         move_id=move,

@@ -41,6 +41,14 @@ def carries(
     return not by_version(target) or state.env_value == model_uri(seen.spec.model, version)
 
 
+def asks_alias(seen: Observation, version: str, move_id: str) -> bool:
+    """Whether pods of this move may be starting that load the version by the alias."""
+    return any(
+        not by_version(target) and carries(seen, target, state, version, move_id)
+        for target, state in pairs(seen)
+    )
+
+
 def to_apply(
     seen: Observation, version: str, move_id: str, *, version_mode: bool | None = None
 ) -> tuple[ApplyTarget, ...]:

@@ -81,6 +81,9 @@ def _ready(
     if seen.model is not None and seen.alias != version:
         text = f"the alias is at {seen.alias or 'nothing'}, the champion is {version}"
         return kind, False, Reason.ALIAS_DRIFT, text
+    if was_adrift(seen) and status.active is None:
+        text = f"the alias is at {version} again; what loaded another version is restarted"
+        return kind, False, Reason.ALIAS_DRIFT, text
     if trouble := serving.target_problem(seen):
         return kind, False, trouble.reason, trouble.message
     if any(not state.settled for state in seen.targets):
@@ -90,6 +93,13 @@ def _ready(
         return kind, False, Reason.TARGET_NOT_READY, f"{wrong[0]} does not carry version {version}"
     suffix = _warnings(seen)
     return kind, True, Reason.CHAMPION_SERVED, f"version {version} is served{suffix}"
+
+
+def was_adrift(seen: Observation) -> bool:
+    """Whether status still says that the alias is elsewhere: it is the memory of a drift that
+    somebody has ended, until the targets were looked at."""
+    before = next((c for c in seen.status.conditions if c.type == ConditionType.READY), None)
+    return before is not None and before.reason == Reason.ALIAS_DRIFT
 
 
 def _serves(seen: Observation, status: PromotionStatus, target: Target, state: TargetState) -> bool:

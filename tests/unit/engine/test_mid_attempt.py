@@ -654,3 +654,56 @@ def test_an_alias_that_somebody_deleted_is_missed_under_adopt() -> None:
     w.aliases["champion"] = "1"
     w.run()
     assert w.served() == {"1"}
+
+
+@pytest.mark.parametrize("policy", ["Revert", "Adopt", "Hold", "Alert"])
+def test_what_loaded_another_version_is_restarted_though_somebody_moved_the_alias_back(
+    policy: str,
+) -> None:
+    w = grown(aliasDriftPolicy=policy)
+    w.spec["candidate"] = {"alias": "none"}
+    w.now += timedelta(minutes=10)
+    w.verdicts["1"] = Verdict.PENDING
+    w.aliases["champion"] = "1"
+    w.steps(1)
+    w.restart_containers("api")
+    w.aliases["champion"] = "2"
+    w.run()
+    if policy == "Hold":
+        w.say(DecisionAction.RELEASE)
+        w.run()
+    assert w.condition("Ready") == ("True", "ChampionServed")
+    assert w.served() == {"2"}
+
+
+@pytest.mark.parametrize("policy", ["Revert", "Hold", "Alert"])
+def test_an_alias_given_back_while_pods_start_leaves_none_with_another_version(policy: str) -> None:
+    """Pods of the new move that started meanwhile loaded the version before it."""
+    w = grown(aliasDriftPolicy=policy)
+    w.broken.add("3")
+    w.register("3")
+    w.until("Verifying")
+    w.aliases["champion"] = "2"
+    w.start_pod("api")
+    assert w.served() == {"2"}
+    w.broken.clear()
+    w.run()
+    assert w.condition("Ready") == ("True", "ChampionServed")
+    assert w.served() == {w.alias}
+
+
+def test_an_alias_moved_forward_again_during_a_rollback() -> None:
+    w = grown()
+    w.register("3")
+    w.run()
+    w.say(DecisionAction.ROLLBACK)
+    w.broken.add("2")
+    w.until("RollingBack")
+    while w.deployments["api"].model_version != "2":
+        w.steps(1)
+    w.aliases["champion"] = "3"
+    w.start_pod("api")
+    w.broken.clear()
+    w.run()
+    assert w.condition("Ready")[0] == "True"
+    assert w.served() == {w.alias} == {w.status.champion_version}

@@ -332,15 +332,25 @@ class World:
     def start_pod(self, name: str) -> None:
         """A new pod; the old one goes when the new one is ready."""
         deployment = self.deployments[name]
-        alias = self.aliases.get(str(self.spec.get("alias", "champion")))
-        uri = deployment.env_value
-        loaded = uri.rsplit("/", 1)[1] if uri else alias
+        loaded = self._loads(deployment)
         ready = loaded not in self.broken
         pod = Pod(f"{name}-{deployment.move_id}", deployment.move_id, loaded, self.now, ready)
         if ready:
             deployment.pods = [pod]
         else:
             deployment.pods = [*[p for p in deployment.pods if p.ready], pod]
+
+    def restart_containers(self, name: str) -> None:
+        """In place: they load what the alias, or the variable, says now."""
+        deployment = self.deployments[name]
+        for pod in deployment.pods:
+            pod.loaded, pod.started_at = self._loads(deployment), self.now
+            pod.restarts += 1
+
+    def _loads(self, deployment: Deployment) -> str | None:
+        uri = deployment.env_value
+        alias = self.aliases.get(str(self.spec.get("alias", "champion")))
+        return uri.rsplit("/", 1)[1] if uri else alias
 
     # What is asked afterwards
     @property
