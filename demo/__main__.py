@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from testbed import cluster as clusters
-from testbed import kind, processes
+from testbed import images, kind, processes
 from testbed.errors import TestbedError
 from testbed.layout import cache_root
 from testbed.plan import Size
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _down() -> int:
+    images.tidy()
     removed = [clusters.down(name) for name in (REAL, SIMULATED)]
     if not any(removed):
         print("There is no demo to remove.")

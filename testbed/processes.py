@@ -122,6 +122,16 @@ def marked(where: ClusterDir) -> list[psutil.Process]:
     return ours
 
 
+def rooted(folder: Path) -> list[psutil.Process]:
+    """Every process whose root directory lies in this folder: what runs in an image build."""
+    inside = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{process.pid}/root").readlink().is_relative_to(folder):
+                inside.append(process)
+    return inside
+
+
 def end(processes: Iterable[psutil.Process], grace: float = 10.0) -> None:
     """Ask processes to end, then make them (grace 0: at once); return when all are gone."""
     alive = list(processes)

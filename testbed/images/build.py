@@ -4,15 +4,16 @@ The archive is kept in the cache under the hash of all that went in, so that a s
 of the same content is a look into a folder; of other content, layers that did not change stay.
 """
 
+import contextlib
 import fnmatch
 import hashlib
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from testbed import kind, packages
+from testbed import kind, packages, processes
 from testbed.images import base
 from testbed.layout import cache_root
 from testbed.processes import locked, run
@@ -87,44 +88,83 @@ def _by_docker(
     fresh.replace(archive)
 
 
+def tidy() -> None:
+    """Give back what a build that was killed left: processes, containers, mounts, files."""
+    if not _store().exists():
+        return
+    # Held: somebody builds, and tidies up by himself.
+    with contextlib.suppress(BlockingIOError), locked(_build_lock(), _raise_blocked):
+        _tidy()
+
+
 def _by_buildah(
     archive: Path, tag: str, context: Path, dockerfile: Path, build_args: Mapping[str, str]
 ) -> None:
     standing_in = base.provide_base()
-    with tempfile.TemporaryDirectory(prefix="podium-build-") as scratch:
-        buildah = [
-            "buildah",
-            "--root",
-            f"{cache_root() / 'buildah'}",
-            "--runroot",
-            f"{scratch}/run",
-        ]
-        buildah += ["--storage-driver", "overlay"]
-        name = f"localhost/{tag}"
-        with locked(cache_root() / "images" / ".buildah.lock"):
-            _stand_in(buildah, standing_in)
-            run(
-                [*buildah, "build", "--layers", "--isolation", "chroot", "--pull-never",
-                 "--network", "host", *_trust(Path(scratch)), *_flags(build_args),
-                 "-f", dockerfile, "-t", name, context],
-                timeout=1800,
-            )  # fmt: skip
-            fresh = archive.with_suffix(".new")
-            fresh.unlink(missing_ok=True)
-            target = f"docker-archive:{fresh}:docker.io/library/{tag}"
-            run([*buildah, "push", name, target], timeout=900)
-            fresh.replace(archive)
-            # The image stays, so that the next build takes up its layers; what it replaced goes.
-            run([*buildah, "rmi", "--prune"], timeout=120)
+    name = f"localhost/{tag}"
+    with locked(_build_lock()):
+        _tidy()
+        _scratch().mkdir(parents=True)
+        _stand_in(standing_in)
+        _buildah(
+            "build", "--layers", "--isolation", "chroot", "--pull-never", "--network", "host",
+            *_trust(_scratch()), *_flags(build_args), "-f", dockerfile, "-t", name, context,
+            timeout=1800,
+        )  # fmt: skip
+        fresh = archive.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        _buildah("push", name, f"docker-archive:{fresh}:docker.io/library/{tag}", timeout=900)
+        fresh.replace(archive)
+        # The image stays, so that the next build takes up its layers; what it replaced goes.
+        _buildah("rmi", "--prune")
+        shutil.rmtree(_scratch())
 
 
-def _stand_in(buildah: list[str], archive: Path) -> None:
+def _buildah(*words: str | Path, timeout: float = 300) -> str:
+    """buildah on a store of its own; it ends with who started it, also with a `kill -9`."""
+    argv: list[str | Path] = ["env", f"TMPDIR={_scratch()}", "setpriv", "--pdeathsig", "KILL"]
+    argv += [
+        "buildah",
+        "--root",
+        _store(),
+        "--runroot",
+        _scratch() / "run",
+        "--storage-driver",
+        "overlay",
+    ]
+    return run([*argv, *words], timeout=timeout)
+
+
+def _store() -> Path:
+    return cache_root() / "buildah"
+
+
+def _scratch() -> Path:
+    return cache_root() / "buildah-scratch"
+
+
+def _build_lock() -> Path:
+    return cache_root() / "images" / ".buildah.lock"
+
+
+def _raise_blocked() -> None:
+    raise BlockingIOError
+
+
+def _tidy() -> None:
+    if _scratch().exists():
+        processes.end(processes.rooted(_scratch()), grace=0)
+        _buildah("rm", "--all")
+        shutil.rmtree(_scratch())
+
+
+def _stand_in(archive: Path) -> None:
     """Give the base image its name in buildah's store, unless it is there from this archive."""
     exact = f"localhost/{archive.stem}"
-    known = run([*buildah, "images", "--format", "{{.Name}}"])
+    known = _buildah("images", "--format", "{{.Name}}")
     if exact not in known:
-        image = run([*buildah, "pull", "-q", f"docker-archive:{archive}"], timeout=300).strip()
-        run([*buildah, "tag", image.splitlines()[-1], exact, base.NAME])
+        image = _buildah("pull", "-q", f"docker-archive:{archive}").strip()
+        _buildah("tag", image.splitlines()[-1], exact, base.NAME)
 
 
 def _trust(scratch: Path) -> list[str]:
