@@ -203,6 +203,7 @@ def _real_serving(each: Manifest) -> None:
     for container in pod["containers"]:
         container["image"] = _SERVING_IMAGE
         container["imagePullPolicy"] = "IfNotPresent"
+        container["readinessProbe"]["periodSeconds"] = 1
 
 
 def clear(cluster: Cluster) -> None:
