@@ -67,7 +67,13 @@ def _told_once(seen: Observation, problem: Problem | None) -> tuple[Event, ...]:
     if problem is None or (problem.kind is ProblemKind.WAITING and problem.reason not in _MISSING):
         return ()
     said = next((c for c in seen.status.conditions if c.type == ConditionType.STALLED), None)
-    if said and (said.reason, said.message) == (problem.reason, clip(problem.message)):
+    same = said is not None and said.reason == problem.reason
+    # A server that is away says so in several words: connection reset, then refused.
+    if (
+        same
+        and said
+        and (problem.kind is ProblemKind.TRANSIENT or said.message == clip(problem.message))
+    ):
         return ()
     return (warning(problem.reason, problem.message),)
 

@@ -1,6 +1,7 @@
 """How a pass goes on after an error of the registry: the error as a Problem."""
 
 from podium.api.reasons import Reason
+from podium.cluster.errors import ClusterError
 from podium.engine.observation import Problem, ProblemKind
 from podium.registry import errors
 
@@ -32,6 +33,9 @@ _MEANINGS: tuple[tuple[type[errors.RegistryError], ProblemKind, Reason], ...] = 
 
 def of_registry(error: errors.RegistryError) -> Problem:
     """The problem; a refusal that is not known otherwise is the server's own word."""
+    if isinstance(error.__cause__, ClusterError):  # it is Kubernetes that keeps the Secret back
+        cause = error.__cause__.problem()
+        return Problem(cause.kind, cause.reason, str(error))
     for known, kind, reason in _MEANINGS:
         if isinstance(error, known):
             return Problem(kind, reason, str(error))
