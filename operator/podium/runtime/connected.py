@@ -132,8 +132,10 @@ class Connected:
         interval = self.registry.spec.poll_interval.seconds
         longest = interval * 2.0 ** min(self._failures, 8)
         pause = min(longest, max(POLL_MOST_SECONDS, interval))
+        # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the hint.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hint.wait(), jittered(pause, self._rng))
+            async with asyncio.timeout(jittered(pause, self._rng)):
+                await self._hint.wait()
         self._hint.clear()
         if (left := self._not_before - time.monotonic()) > 0:
             # Only ever later than asked for, and not all registries behind one proxy at once.
@@ -168,8 +170,8 @@ class Connected:
 
     def learned(self, capabilities: Capabilities) -> None:
         """What the server can do is known better than before."""
-        if capabilities != self.capabilities:
-            self.capabilities = capabilities
+        known, self.capabilities = self.capabilities, capabilities
+        if known is not None and known != capabilities:
             self._changed(None)
 
     def _worked(self) -> None:

@@ -5,6 +5,7 @@ costs nothing. Knows keys and times; what handling means is the reconciler's.
 """
 
 import asyncio
+import contextlib
 import heapq
 import random
 import time
@@ -155,10 +156,10 @@ class KeyedQueue(Generic[K]):
         timeout = None
         if self._heap and not self._paused and len(self._running) < self._workers:
             timeout = max(0.0, self._heap[0][0] - self._clock())
-        try:
-            await asyncio.wait_for(self._wake.wait(), timeout)
-        except TimeoutError:
-            return
+        # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the wake-up.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
 
     async def _handle(self, key: K, handle: Callable[[K], Awaitable[float | None]]) -> None:
         delay: float | None = None

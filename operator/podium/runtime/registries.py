@@ -21,6 +21,7 @@ from podium.cluster.resources import PodiumKind
 from podium.engine.observation import Problem, ProblemKind
 from podium.registry.client import RegistryClient
 from podium.registry.errors import CredentialsUnavailable, RegistryError
+from podium.registry.model import Capabilities as Able
 from podium.registry.model import Credentials
 from podium.runtime import problems, unreadable
 from podium.runtime.cache import Cache
@@ -252,7 +253,7 @@ class Registries:
         able = connected.capabilities if connected else None
         status = replace(
             registry.status,
-            conditions=_conditions(registry, problem, now),
+            conditions=_conditions(registry, problem, able, now),
             observed_generation=registry.metadata.generation,
         )
         if able is not None and problem is None:
@@ -294,12 +295,25 @@ def _text(value: bytes, what: str) -> str:
     return text
 
 
+def _able_to(able: Able | None) -> str:
+    """What somebody must know of a server that can do less than a current one."""
+    message = "the server answers"
+    if able is not None and not able.aliases:
+        message += (
+            "; it has no aliases (MLflow has them since 2.3), so Podium keeps the version tag "
+            'alias_<alias> = "true" in their place, and only modelSource Version works'
+        )
+    if able is not None and not able.stages:
+        message += "; it has no stages or refuses them, and Podium carries on without"
+    return message
+
+
 def _conditions(
-    registry: ModelRegistry, problem: Problem | None, now: datetime
+    registry: ModelRegistry, problem: Problem | None, able: Able | None, now: datetime
 ) -> tuple[Condition, ...]:
     stalled = problem is not None and problem.kind is ProblemKind.STALLED
     reason = problem.reason if problem else Reason.CONNECTED
-    message = problem.message[:512] if problem else "the server answers"
+    message = problem.message[:512] if problem else _able_to(able)
     made = (
         (ConditionType.READY, problem is None, reason, message),
         (ConditionType.STALLED, stalled, reason, message),

@@ -1,7 +1,9 @@
 """The poll of one MLflow: what it asks, what it keeps, whom it wakes, and its patience."""
 
+import asyncio
+import contextlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
@@ -80,6 +82,8 @@ class Mlflow:
 
     async def search_versions(self, name: str) -> list[Version]:
         return [version("1"), version("2")]
+
+    async def close(self) -> None: ...
 
 
 class Poll:
@@ -194,11 +198,13 @@ async def test_the_next_poll_waits_for_as_long_as_the_server_asked(
 async def test_an_unwell_server_is_polled_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
 
-    async def wait_for(waiting: object, seconds: float) -> None:
+    @contextlib.asynccontextmanager
+    async def timeout(seconds: float) -> AsyncIterator[None]:
         pauses.append(seconds)
-        waiting.close()  # type: ignore[attr-defined]
+        raise TimeoutError
+        yield
 
-    monkeypatch.setattr("podium.runtime.connected.asyncio.wait_for", wait_for)
+    monkeypatch.setattr("podium.runtime.connected.asyncio.timeout", timeout)
     poll = Poll(Mlflow({}))
     for _ in range(6):
         await poll.connected._until_due()
@@ -206,6 +212,14 @@ async def test_an_unwell_server_is_polled_less_and_less(monkeypatch: pytest.Monk
     expected = [10, 20, 40, 80, 120, 120]
     assert all(0.9 * e <= p <= 1.1 * e for p, e in zip(pauses, expected, strict=True)), pauses
     assert len({p / e for p, e in zip(pauses, expected, strict=True)}) == 6, "no jitter"
+
+
+async def test_one_that_is_closed_in_the_moment_of_a_hint_ends() -> None:
+    poll = Poll(Mlflow({}))
+    poll.connected.start()
+    await asyncio.sleep(0)
+    poll.connected.poll_soon()
+    await asyncio.wait_for(poll.connected.close(), 5)
 
 
 async def test_the_snapshot_keeps_no_description() -> None:
