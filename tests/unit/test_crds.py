@@ -1,5 +1,6 @@
 """The CRDs and the typed models describe the same resources: field by field, both ways."""
 
+import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -205,6 +206,24 @@ def test_every_rule_says_what_to_do() -> None:
             for rule in schema.get("x-kubernetes-validations", ()):
                 assert len(rule["message"]) > 15, f"{plural}: {path}: {rule['rule']}"
             assert "pattern" not in schema, f"{plural}: {path}: its error is no sentence"
+
+
+PAGES = {
+    "modelpromotions": "modelpromotion.md",
+    "modelregistries": "modelregistry.md",
+    "promotiondecisions": "promotiondecision.md",
+}
+
+
+@pytest.mark.parametrize("plural", MODELS)
+def test_each_field_is_in_its_page(plural: str) -> None:
+    page = (CRDS.parent / "docs" / PAGES[plural]).read_text()
+    told = set(re.findall(r"\w+", " ".join(re.findall(r"`[^`\n]+`|^### .+$", page, re.MULTILINE))))
+    schema = schema_of(plural)["properties"]
+    paths = [path for path, _ in walk(schema["spec"], "spec")]
+    paths += [f"status.{name}" for name in schema["status"]["properties"]]
+    names = {re.sub(r"[\[\]{}]", "", path.split(".")[-1]) for path in paths}
+    assert names - told - {"spec"} == set()
 
 
 def test_kubectl_explain_says_a_word_about_each_field() -> None:
