@@ -141,6 +141,52 @@ def test_the_manifests_grant_what_is_used_and_nothing_else(
     assert set(requests) | UNMEASURED == granted(overlay)
 
 
+def role_of(kubectl: Kubectl, namespace: str, verbs: dict[str, list[str]]) -> None:
+    """Gives the operator these verbs on these resources in the watched namespace, and no others."""
+    role = kubectl.get("role", "podium-operator-watched")
+    for rule in role["rules"]:
+        for resource in rule["resources"]:
+            rule["verbs"] = verbs.get(resource, rule["verbs"])
+    kubectl("replace", "-f", "-", stdin=json.dumps(role))
+
+
+@pytest.mark.parametrize("overlay", ["single-namespace"], indirect=True)
+def test_a_permission_taken_away_is_named_and_given_back_it_goes_on(
+    kubectl: Kubectl,
+    mlflow_server: MlflowServer,
+    least_privileged: LeastPrivileged,
+    namespace: str,
+) -> None:
+    scene = Scene(kubectl, Registry(mlflow_server.uri), least_privileged, f"iris {namespace}")
+    scene.registry.create(scene.model)
+    spec: dict[str, Any] = {"trackingURI": mlflow_server.uri, "pollInterval": "1s"}
+    registry = _object("podium.dev/v1alpha1", "ModelRegistry", "mlflow", spec=spec)
+    scene.apply(registry, deployment(), scene.promotion())
+    scene.registry.register(scene.model, accuracy=0.95)
+    scene.wait_champion("1")
+
+    role_of(kubectl, namespace, {"deployments": ["get", "list", "watch"]})
+    scene.registry.register(scene.model, accuracy=0.96)
+    scene.wait("it is told", lambda: scene.condition("Stalled") == ("True", "Forbidden"))
+    said = [c["message"] for c in scene.status()["conditions"] if c["type"] == "Stalled"]
+    assert "patch" in said[0] and "deployments" in said[0], said
+    role_of(kubectl, namespace, {"deployments": ["get", "list", "watch", "patch"]})
+    scene.kubectl("annotate", "mp", "p", "looked=again")  # else it looks again within minutes
+    scene.wait_champion("2")
+
+    role_of(kubectl, namespace, {"secrets": ["list"]})
+    login = {"credentialsSecretRef": {"name": "login"}}
+    scene.apply(
+        _object("v1", "Secret", "login", stringData={"token": "t"}),
+        {**registry, "spec": {**spec, **login}},
+    )
+    scene.wait("it is told", lambda: scene.condition("Stalled") == ("True", "Forbidden"))
+    assert scene.condition("Ready")[0] == "True"
+    role_of(kubectl, namespace, {"secrets": ["get"]})
+    scene.registry.register(scene.model, accuracy=0.97)
+    scene.wait_champion("3", 120)
+
+
 def granted(overlay: list[Any]) -> set[tuple[str, str]]:
     """Verbs and resources (without their subresource) that are bound to the operator."""
     bindings = [o for o in overlay if o["kind"].endswith("Binding")]
