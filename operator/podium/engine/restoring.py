@@ -185,7 +185,7 @@ def _origin(intent: LedgerEntry) -> Origin:
 
 def _baking(seen: Observation, promoted: LedgerEntry, now: datetime) -> AttemptStatus | None:
     duration = seen.spec.rollback.bake_duration.delta
-    if promoted.to is None or now >= promoted.time + duration:
+    if promoted.to is None or not duration or now >= promoted.time + duration:
         return None
     return AttemptStatus(
         id=promoted.attempt or f"{promoted.to}-restored",

@@ -40,7 +40,11 @@ def carry_move_again(seen: Observation, now: datetime) -> Decision | None:
     if serving.target_problem(seen):
         return None  # the deadline decides
     missing = serving.to_apply(seen, attempt.version, attempt.move_id or "")
-    return act(seen, *missing) if missing else None
+    if not missing:
+        return None
+    if not serving.all_by_version(seen) and (alias_first := point_alias(seen, attempt)):
+        return alias_first
+    return act(seen, *missing)
 
 
 def wait_or_go_back(seen: Observation, now: datetime) -> Decision | None:

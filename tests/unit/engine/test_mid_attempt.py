@@ -707,3 +707,36 @@ def test_an_alias_moved_forward_again_during_a_rollback() -> None:
     w.run()
     assert w.condition("Ready")[0] == "True"
     assert w.served() == {w.alias} == {w.status.champion_version}
+
+
+def test_a_lost_status_and_a_clock_that_stepped_back_begin_no_bake() -> None:
+    w = grown()
+    w.now -= timedelta(seconds=60)
+    w.status = PromotionStatus()
+    w.steps(5)
+    assert w.phase is None
+
+
+def test_a_bake_that_was_lost_with_the_status_begins_again() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking")
+    w.status = PromotionStatus()
+    w.until("Baking")
+    w.deployments["api"].pods[0].failed = True
+    w.broken.add("3")
+    w.run(400)
+    assert (w.alias, w.served()) == ("2", {"2"})
+    assert [q.version for q in w.status.quarantined] == ["3"]
+
+
+def test_a_move_that_somebody_took_off_is_carried_again_only_with_the_alias_in_place() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.until("Verifying")
+    w.aliases["champion"] = "2"
+    w.put_deployment("api")
+    w.broken.clear()
+    w.run()
+    assert w.served() == {w.alias} == {w.status.champion_version}
