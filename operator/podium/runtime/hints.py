@@ -29,6 +29,17 @@ class Hints:
         self._reconciler.hinted(promotion)
         self._queue.add(Key(Kind.PROMOTION, promotion))
 
+    def registry_changed(self, registry: Name, model: str | None) -> None:
+        """The model changed there; None: something about the registry itself did."""
+        if model is None:
+            for promotion in self._cache.of_registry(registry):
+                self.look(promotion)
+            return
+        # Through the model, not the registry: the first poll of 10,000 models tells of each.
+        for promotion in self._cache.of_model(model):
+            if self._cache.promotions[promotion].registry == registry:
+                self.look(promotion)
+
     def promotion(self, event: str | None, raw: Raw) -> bool:
         """Whether it was news."""
         name = name_of(raw)

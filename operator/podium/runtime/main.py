@@ -62,7 +62,7 @@ class Operator:
         self.registries = Registries(
             self.cache,
             kube,
-            self._registry_changed,
+            lambda registry, model: self.hints.registry_changed(registry, model),
             lambda name: self.queue.add(Key(Kind.REGISTRY, name)),
             metrics.on_registry_request,
             _default_registry(settings),
@@ -96,14 +96,6 @@ class Operator:
             settings.repair_interval,
         )
         metrics.watch(self.cache, self.registries, self.queue.stats, lambda: election.is_leader)
-
-    def _registry_changed(self, registry: Name, model: str | None) -> None:
-        # Not each of the registry for each model: a first poll of 10,000 would take a minute.
-        every = model is None
-        affected = self.cache.of_registry(registry) if every else self.cache.of_model(model or "")
-        for promotion in affected:
-            if self.cache.promotions[promotion].registry == registry:
-                self.hints.look(promotion)
 
     async def handle(self, key: Key) -> float | None:
         if key.kind is Kind.PROMOTION:
