@@ -81,7 +81,7 @@ def decode(answer: Answer, answer_type: type[T], call: Call, address: str) -> T:
     """The answer's JSON as the given type, or NotMlflow."""
     try:
         return msgspec.json.decode(answer.body, type=answer_type)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     raise NotMlflow(
         f"What answers at {address} does not speak MLflow's API: asked to {call.what}, it sent "
@@ -199,7 +199,7 @@ def _not_found(call: Call, address: str, message: str) -> NotFound:
 def _error_of(answer: Answer) -> wire.ErrorAnswer | None:
     try:
         return msgspec.json.decode(answer.body, type=wire.ErrorAnswer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

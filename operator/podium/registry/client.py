@@ -39,6 +39,7 @@ VERSIONS_PER_PAGE = 200
 MODELS_PER_PAGE = 1000
 VERSIONS_OF_MANY_PER_PAGE = 1000
 MAX_PAGES = 1000
+MAX_ZEROS = 200  # metrics of one logged model that are looked up, each by a request
 # Up to here, asking for each model beats paging through a registry of unknown size.
 FEW_MODELS = 20
 
@@ -372,13 +373,18 @@ class RegistryClient(RegistryConnection):
         await self._ready()
         answer = await self._call(requests.get_logged_model(model_id), wire.LoggedModelAnswer)
         model = wire.logged_model_from(answer.model)
-        checked = [await self._without_false_zero(metric) for metric in model.metrics]
+        checked: list[LoggedMetric] = []
+        zeros = 0
+        for metric in model.metrics:
+            zeros += metric.value == 0.0
+            checked.append(await self._without_false_zero(metric, look=zeros <= MAX_ZEROS))
         return msgspec.structs.replace(model, metrics=tuple(checked))
 
-    async def _without_false_zero(self, metric: LoggedMetric) -> LoggedMetric:
-        if metric.value != 0.0 or (
-            metric.run_id is not None and await self._was_logged_as_zero(metric, metric.run_id)
-        ):
+    async def _without_false_zero(self, metric: LoggedMetric, *, look: bool) -> LoggedMetric:
+        if metric.value != 0.0:
+            return metric
+        run_id = metric.run_id
+        if look and run_id is not None and await self._was_logged_as_zero(metric, run_id):
             return metric
         return msgspec.structs.replace(metric, value=math.nan)
 
@@ -389,7 +395,7 @@ class RegistryClient(RegistryConnection):
             async for page in self._pages(call, wire.MetricHistoryAnswer):
                 for logged in page.metrics:
                     same_moment = wire.time_from(logged.timestamp) == metric.timestamp
-                    if same_moment and int(logged.step or 0) == metric.step:
+                    if same_moment and wire.whole(logged.step) == metric.step:
                         if math.isnan(wire.metric_value(logged.value)):
                             return False
                         seen_zero = True

@@ -24,6 +24,7 @@ from podium.registry.model import (
 )
 
 Number = int | float | str | None
+MAX_VERSION_DIGITS = 18  # MLflow's are 32 bits
 
 
 class WireTag(msgspec.Struct):
@@ -256,7 +257,7 @@ def logged_model_from(wire: WireLoggedModel) -> LoggedModel:
             LoggedMetric(
                 key=metric.key,
                 value=metric_value(metric.value),
-                step=int(metric.step or 0),
+                step=whole(metric.step),
                 timestamp=time_from(metric.timestamp),
                 dataset_name=metric.dataset_name or None,
                 dataset_digest=metric.dataset_digest or None,
@@ -275,8 +276,19 @@ def tags_from(tags: list[WireTag]) -> Mapping[str, str]:
 
 
 def time_from(milliseconds: Number) -> datetime:
-    """MLflow's milliseconds since 1970 as UTC."""
-    return datetime.fromtimestamp(int(milliseconds or 0) / 1000, UTC)
+    """MLflow's milliseconds since 1970 as UTC; 1970 for what is no time."""
+    try:
+        return datetime.fromtimestamp(whole(milliseconds) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+def whole(number: Number) -> int:
+    """A whole number, which protobuf may write as text; 0 for what is none."""
+    try:
+        return int(number or 0)
+    except (ValueError, OverflowError):
+        return 0
 
 
 def metric_value(value: Number) -> float:
@@ -285,7 +297,7 @@ def metric_value(value: Number) -> float:
         return math.nan
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return math.nan
     if abs(number) >= sys.float_info.max:
         return math.copysign(math.inf, number)
@@ -295,4 +307,5 @@ def metric_value(value: Number) -> float:
 def version_number(version: Version) -> tuple[int, str]:
     """A sort key: by number, with anything that is no number first."""
     number = version.version
-    return (int(number), "") if number.isascii() and number.isdigit() else (-1, number)
+    known = number.isascii() and number.isdigit() and len(number) <= MAX_VERSION_DIGITS
+    return (int(number), "") if known else (-1, number)

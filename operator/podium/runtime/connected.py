@@ -18,7 +18,7 @@ from podium.engine.ledger import PREFIX
 from podium.engine.observation import Problem
 from podium.registry.client import RegistryClient
 from podium.registry.connection import seconds_until_worthwhile
-from podium.registry.errors import ModelNotFound, RegistryError
+from podium.registry.errors import ModelNotFound, RegistryError, RegistryUnavailable
 from podium.registry.model import Capabilities, RegisteredModel, Version
 from podium.runtime import problems
 from podium.runtime.queue import jittered
@@ -148,9 +148,11 @@ class Connected:
                 await self._poll()
             except RegistryError as error:
                 self.failed(error)
-            except Exception:
+            except Exception as error:
                 _log.exception("poll failed; it is tried again")
-                self._failures += 1
+                # Told too: passes wait for a registry of which nothing is known.
+                said = f"an unexpected {type(error).__name__} (see the operator's log)"
+                self.failed(RegistryUnavailable(f"The registry could not be polled: {said}."))
             else:
                 self._worked()
 

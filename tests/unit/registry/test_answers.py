@@ -149,3 +149,32 @@ def test_a_name_that_no_server_can_hold_is_refused_here(name: str) -> None:
 def test_an_id_of_a_logged_model_cannot_change_the_path(model_id: str) -> None:
     with pytest.raises(InvalidName):
         requests.get_logged_model(model_id)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"registered_model": {"latest_versions": [{"creation_timestamp": 1e400}]}}',
+    ],
+    ids=["nested", "out of range"],
+)
+def test_json_that_cannot_be_taken_in_is_not_mlflow(body: bytes) -> None:
+    with pytest.raises(NotMlflow):
+        answers.decode(answer(200, body), wire.ModelAnswer, READ, ADDRESS)
+    with pytest.raises(RegistryError):
+        answers.raise_for_status(answer(500, body), READ, ADDRESS, [])
+
+
+@pytest.mark.parametrize("number", ['"abc"', "9" * 50, '"' + "9" * 5000 + '"', "-1e300", "null"])
+def test_a_number_that_makes_no_sense_harms_nothing(number: str) -> None:
+    """It would come out of every poll as an error that nobody expects."""
+    version = f'{{"version": "{"9" * 5000}", "creation_timestamp": {number}}}'
+    body = f'{{"registered_model": {{"latest_versions": [{version}, {{"version": "2"}}]}}}}'
+    decoded = answers.decode(answer(200, body.encode()), wire.ModelAnswer, READ, ADDRESS)
+    model = wire.model_from(decoded.registered_model)
+    assert model.latest_versions[1].version == "2"
+    metric = f'{{"key": "m", "value": {number}, "step": {number}, "timestamp": {number}}}'
+    logged = f'{{"model": {{"info": {{}}, "data": {{"metrics": [{metric}]}}}}}}'.encode()
+    found = answers.decode(answer(200, logged), wire.LoggedModelAnswer, READ, ADDRESS)
+    assert len(wire.logged_model_from(found.model).metrics) == 1

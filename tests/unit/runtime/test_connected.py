@@ -238,3 +238,14 @@ async def test_the_snapshot_keeps_no_description() -> None:
     assert known is not None and known.model is not None
     assert known.model.tags == {"team": "risk"}
     assert len(repr(known)) < 2_000
+
+
+async def test_an_error_that_nobody_expected_is_told_and_not_waited_for_in_silence() -> None:
+    mlflow = Mlflow({}, error=TypeError("a bug"))
+    poll = Poll(mlflow, Wanted("m0", False))
+    poll.connected.start()
+    await asyncio.sleep(0.01)
+    assert not poll.connected.pending
+    assert poll.changed == [None]
+    assert "unexpected TypeError" in str(poll.connected.problem)
+    await poll.connected.close()
