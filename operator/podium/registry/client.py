@@ -230,7 +230,7 @@ class RegistryClient(RegistryConnection):
                 if any(stored.name not in wanted for stored in page.model_versions):
                     self._learn(versions_name_in=False)
                     return await self._versions_one_by_one(names)
-                for stored in page.model_versions:
+                for stored in filter(wire.numbered, page.model_versions):
                     version = wire.version_from(stored)
                     found.setdefault(stored.name, {})[version.version] = version
         except TooLarge:
@@ -264,7 +264,7 @@ class RegistryClient(RegistryConnection):
         call = requests.search_versions(name, per_page)
         async for page in self._pages(call, wire.VersionsAnswer):
             for stored in page.model_versions:
-                if stored.name == name:
+                if stored.name == name and wire.numbered(stored):
                     found[str(stored.version)] = wire.version_from(stored)
         return sorted(found.values(), key=wire.version_number)
 

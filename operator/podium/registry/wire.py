@@ -218,12 +218,18 @@ def version_from(wire: WireVersion) -> Version:
     )
 
 
+def numbered(wire: WireVersion | WireAlias) -> bool:
+    """Whether its version is a number, as every version of MLflow's is; others are left out."""
+    number = str(wire.version)
+    return number.isascii() and number.isdigit() and len(number) <= MAX_VERSION_DIGITS
+
+
 def model_from(wire: WireModel) -> RegisteredModel:
     """The registered model as a value, its versions by number."""
-    versions = (version_from(version) for version in wire.latest_versions)
+    versions = (version_from(version) for version in wire.latest_versions if numbered(version))
     return RegisteredModel(
         name=wire.name,
-        aliases={alias.alias: str(alias.version) for alias in wire.aliases},
+        aliases={alias.alias: str(alias.version) for alias in wire.aliases if numbered(alias)},
         tags=tags_from(wire.tags),
         latest_versions=tuple(sorted(versions, key=version_number)),
     )
@@ -304,8 +310,6 @@ def metric_value(value: Number) -> float:
     return number
 
 
-def version_number(version: Version) -> tuple[int, str]:
-    """A sort key: by number, with anything that is no number first."""
-    number = version.version
-    known = number.isascii() and number.isdigit() and len(number) <= MAX_VERSION_DIGITS
-    return (int(number), "") if known else (-1, number)
+def version_number(version: Version) -> int:
+    """A sort key."""
+    return int(version.version)
