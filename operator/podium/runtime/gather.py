@@ -84,7 +84,8 @@ class Gatherer:
     async def observe(
         self, promotion: ModelPromotion, signer: Signer, memory: PassMemory, now: datetime
     ) -> Observation:
-        """Everything that `decide` looks at. Raises only ClusterError."""
+        """Everything that `decide` looks at. Raises ClusterError, and RegistryError when the
+        registry's client was replaced meanwhile."""
         name = Name(promotion.metadata.namespace, promotion.metadata.name)
         seen = Observation(
             promotion=promotion,
@@ -132,6 +133,8 @@ class Gatherer:
             if asked.gates_for:
                 seen = await self._with_gates(seen, asked, known, connected, now)
         except RegistryError as error:
+            if self._connected(seen.promotion) is not connected:
+                raise  # the ModelRegistry changed meanwhile: the next pass uses the new client
             seen = replace(seen, registry_problem=problems.of_registry(error), model=None)
             asked = needs(seen, now)
         if asked.fresh or asked.pods:

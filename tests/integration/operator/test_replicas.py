@@ -151,6 +151,8 @@ def test_an_orderly_stop_leaves_no_connection_open(
         kubectl("delete", "modelregistry", "gone")
         told = lambda: reason(kubectl, "modelpromotion", "p9", "Stalled")  # noqa: E731
         wait("the promotions are told", lambda: told() == "ModelNotFound")
+        events = kubectl("get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}")
+        assert "RegistryUnavailable" not in events.split(), "a changed ModelRegistry is no outage"
         replica.process.terminate()
         assert replica.process.wait(30) == 0
     finally:
