@@ -20,7 +20,7 @@ from podium.api.promotion_status import (
 )
 from podium.api.reasons import Reason
 from podium.engine import ledger
-from podium.engine.attempts import begin, end, turn_back
+from podium.engine.attempts import NAME_SHOWN, REASON_SHOWN, begin, end, turn_back
 from podium.engine.candidate import is_verdict, last_good, objection, quarantined
 from podium.engine.decision import AnswerDecision, Decision
 from podium.engine.observation import Observation
@@ -101,7 +101,7 @@ def approve(seen: Observation, now: datetime, said: PromotionDecision) -> Decisi
         return _refuse(seen, said, f"attempt {attempt.id} is {attempt.phase}, it asks for nothing")
     if attempt.evidence_digest != said.spec.evidence_digest:
         return _refuse(seen, said, f"the evidence is {attempt.evidence_digest} now; look again")
-    by = said.spec.decided_by or BY_NOBODY
+    by = clip(said.spec.decided_by or BY_NOBODY, NAME_SHOWN)
     if any(approval.by == by for approval in attempt.approvals):
         return _refuse(seen, said, f"{by} has approved already")
     version = seen.version(attempt.version)
@@ -208,7 +208,7 @@ def _no_destination(seen: Observation, to: str, leaving: str) -> str | None:
 def hold(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
     reason = f"{Reason.HELD_BY_DECISION}: {said.spec.reason or said.metadata.name}"
     status = _note(seen, seen.status, now, EntryAction.HELD, said)
-    held = HoldStatus(since=now, reason=clip(reason, 256))
+    held = HoldStatus(since=now, reason=clip(reason, REASON_SHOWN))
     return persist(replace(status, hold=held), normal(Reason.HELD_BY_DECISION, reason))
 
 

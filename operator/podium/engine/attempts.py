@@ -29,6 +29,8 @@ from podium.engine.observation import Observation
 from podium.engine.steps import clip, normal, persist, warning
 
 QUARANTINE_SHOWN = 20  # in status; the ledger has all
+NAME_SHOWN = 253  # bytes of who decided
+REASON_SHOWN = 128  # bytes of why, beside a quarantine and a hold
 
 
 def move_id(seen: Observation, now: datetime, purpose: str) -> str:
@@ -172,7 +174,7 @@ def turn_back(
             hold=hold,
             inferred=inferred,
             decision=decision,
-            by=by,
+            by=by and clip(by, NAME_SHOWN),
         ),
     )
     text = f"going back from version {attempt.version} to {destination}: {message}"
@@ -216,7 +218,7 @@ def mark(
             attempt=attempt.id,
             reason=why,
         )
-        item = QuarantineStatus(version=attempt.version, reason=clip(why, 256), since=now)
+        item = QuarantineStatus(version=attempt.version, reason=clip(why, REASON_SHOWN), since=now)
         others = tuple(q for q in status.quarantined if q.version != attempt.version)
         status = replace(status, quarantined=(*others, item)[-QUARANTINE_SHOWN:])
     if hold:
@@ -230,7 +232,7 @@ def mark(
             reason=why,
             by=by,
         )
-        held = HoldStatus(since=now, reason=clip(why, 256), version=attempt.version)
+        held = HoldStatus(since=now, reason=clip(why, REASON_SHOWN), version=attempt.version)
         status = replace(status, hold=held)
     return status
 

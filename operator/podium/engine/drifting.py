@@ -19,7 +19,7 @@ from podium.api.promotion_status import (
 )
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving
-from podium.engine.attempts import begin, end, entered, turn_back
+from podium.engine.attempts import REASON_SHOWN, begin, end, entered, turn_back
 from podium.engine.candidate import block, last_good, usable
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
@@ -199,7 +199,7 @@ def _hold(seen: Observation, now: datetime) -> Decision | None:
     status = ledger.append(
         seen, seen.status, now, EntryAction.HELD, from_version=seen.alias, reason=text
     )
-    held = HoldStatus(since=now, reason=clip(text, 256), version=seen.alias)
+    held = HoldStatus(since=now, reason=clip(text, REASON_SHOWN), version=seen.alias)
     return persist(replace(status, hold=held), warning(Reason.ALIAS_DRIFT, text))
 
 

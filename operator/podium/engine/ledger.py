@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from podium.api.promotion_status import PromotionStatus
 from podium.api.values import ParseError, read, write
 from podium.engine.digests import candidate_digest, digest
 from podium.engine.observation import Claim, LedgerState, Observation
+from podium.engine.steps import clip
 
 PREFIX = "podium.dev/"
 
@@ -71,11 +72,12 @@ def parse_claim(value: str | None) -> Claim | None:
     """None for no tag and for one that is not Podium's (it claims nothing)."""
     try:
         raw = json.loads(value or "null")
+        since = datetime.fromisoformat(raw["since"])
         return Claim(
             cluster=str(raw["cluster"]),
             namespace=str(raw["namespace"]),
             name=str(raw["name"]),
-            since=datetime.fromisoformat(raw["since"]),
+            since=since if since.tzinfo else since.replace(tzinfo=UTC),
             released=bool(raw.get("released", False)),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -122,19 +124,20 @@ class Chain:
 def check(ledger: LedgerState) -> Chain:
     """Follows the chain back from the head, then forward over entries whose head tag was not
     written any more. An entry whose version was deleted is missing, not broken."""
-    by_hash = {entry.hash: entry for entry in ledger.entries}
     for entry in ledger.entries:
         if entry_hash(entry) != entry.hash:
             return Chain((), 0, None, f"entry {entry.seq} was changed after it was written")
     linked: dict[int, LedgerEntry] = {}
-    seq, wanted = ledger.head_seq, ledger.head_hash
-    while seq > 0:
-        found = by_hash.get(wanted) if wanted else _only(ledger.entries, seq)
-        if found and found.seq == seq:
-            linked[seq] = found
-        elif _only(ledger.entries, seq) and wanted:
+    due, wanted = ledger.head_seq, ledger.head_hash
+    for seq in sorted({e.seq for e in ledger.entries if e.seq <= ledger.head_seq}, reverse=True):
+        same = [entry for entry in ledger.entries if entry.seq == seq]
+        if seq < due:
+            wanted = None  # what lies between is missing
+        fitting = [entry for entry in same if wanted in (None, entry.hash)]
+        if not fitting:
             return Chain((), 0, None, f"entry {seq} does not fit the chain")
-        seq, wanted = seq - 1, found.previous if found else None
+        linked[seq] = fitting[0]
+        due, wanted = seq - 1, fitting[0].previous
     seq, head = ledger.head_seq, ledger.head_hash
     while following := [e for e in ledger.entries if e.seq == seq + 1 and e.previous == head]:
         linked[seq + 1] = following[0]
@@ -145,8 +148,10 @@ def check(ledger: LedgerState) -> Chain:
 
 
 def known(seen: Observation) -> tuple[LedgerEntry, ...]:
-    """Every entry at hand, ascending: the status' own ones and, where read, the registry's."""
-    entries = {entry.seq: entry for entry in check(seen.ledger).entries}
+    """Every entry at hand, ascending: the status' own ones and, where read, the registry's that
+    are well signed."""
+    bad = seen.ledger.bad_signatures
+    entries = {e.seq: e for e in check(seen.ledger).entries if e.seq not in bad}
     entries.update({entry.seq: entry for entry in seen.status.history})
     return tuple(entries[seq] for seq in sorted(entries) if seq <= seen.status.ledger_seq)
 
@@ -179,7 +184,7 @@ def append(
         to=to,
         attempt=attempt,
         move_id=move_id,
-        reason=reason[:512],
+        reason=clip(reason),
         decision=decision,
         by=by,
         evidence=evidence,
@@ -206,15 +211,11 @@ def unmirrored(seen: Observation) -> tuple[LedgerEntry, ...]:
     return tuple(entry for entry in seen.status.history if entry.seq > seen.ledger.head_seq)
 
 
-def _only(entries: Iterable[LedgerEntry], seq: int) -> LedgerEntry | None:
-    return next((entry for entry in entries if entry.seq == seq), None)
-
-
 def _parse_head(text: str | None) -> tuple[int, str | None, str | None]:
     try:
         raw = json.loads(text or "null")
         return int(raw["seq"]), str(raw["hash"]), str(raw["key"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return 0, None, None
 
 

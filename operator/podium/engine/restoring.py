@@ -22,10 +22,10 @@ from podium.api.promotion_status import (
 )
 from podium.api.reasons import Reason
 from podium.engine import ledger
-from podium.engine.attempts import QUARANTINE_SHOWN
+from podium.engine.attempts import QUARANTINE_SHOWN, REASON_SHOWN
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
-from podium.engine.steps import NOW, normal, persist, stall
+from podium.engine.steps import NOW, clip, normal, persist, stall
 from podium.engine.verifying import highest
 
 _CHAMPION = frozenset(
@@ -102,11 +102,15 @@ def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> Pr
                 highest_promoted=best if counts else status.highest_promoted,
             )
         case EntryAction.QUARANTINED if entry.to is not None:
-            item = QuarantineStatus(version=entry.to, reason=entry.reason[:256], since=entry.time)
+            item = QuarantineStatus(
+                version=entry.to, reason=clip(entry.reason, REASON_SHOWN), since=entry.time
+            )
             return replace(status, quarantined=(*status.quarantined, item)[-QUARANTINE_SHOWN:])
         case EntryAction.HELD:
             held = HoldStatus(
-                since=entry.time, reason=entry.reason[:256], version=entry.from_version
+                since=entry.time,
+                reason=clip(entry.reason, REASON_SHOWN),
+                version=entry.from_version,
             )
             return replace(status, hold=held)
         case EntryAction.RELEASED if entry.to is None:

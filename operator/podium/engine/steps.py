@@ -70,6 +70,9 @@ def warning(reason: Reason, message: str) -> Event:
     return Event(EventType.WARNING, reason, message)
 
 
-def clip(text: str, limit: int = 512) -> str:
-    """Messages in status are bounded, so that the whole stays under 32 KiB."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def clip(text: str, limit: int = 384) -> str:
+    """At most so many bytes of UTF-8: texts in status are bounded, so that the whole stays under
+    32 KiB."""
+    if len(text.encode()) <= limit:
+        return text
+    return text.encode()[: limit - 3].decode(errors="ignore") + "…"

@@ -8,16 +8,20 @@ is True only when a person must act.
 from dataclasses import replace as replaced
 from datetime import datetime
 
+import msgspec
 from msgspec.structs import replace
 
+from podium.api.ledger_entry import LedgerEntry
 from podium.api.meta import Condition, ConditionStatus
 from podium.api.promotion import Target
 from podium.api.promotion_status import ChampionStatus, Phase, PromotionStatus, TargetStatus
 from podium.api.reasons import ConditionType, Reason
+from podium.api.values import encode_hook
 from podium.engine import serving
 from podium.engine.observation import Observation, Problem, ProblemKind, TargetState
 from podium.engine.steps import clip
 
+STATUS_BYTES = 31 * 1024  # of the 32 KiB that are promised
 _MOVING = frozenset({Phase.PROMOTING, Phase.VERIFYING, Phase.ROLLING_BACK})
 
 
@@ -41,7 +45,24 @@ def summarize(
         _condition(before.get(kind), kind, truth, reason, message, generation, now)
         for kind, truth, reason, message in wanted
     )
-    return replace(status, conditions=conditions, observed_generation=generation)
+    status = replace(status, conditions=conditions, observed_generation=generation)
+    return replace(status, history=_fitting(seen, status))
+
+
+def _fitting(seen: Observation, status: PromotionStatus) -> tuple[LedgerEntry, ...]:
+    """As much of the history as fits into the status. Never cut: what MLflow does not have."""
+    room = STATUS_BYTES - _size(replace(status, history=()))
+    kept: list[LedgerEntry] = []
+    for entry in reversed(status.history):
+        room -= _size(entry)
+        if room < 0 and entry.seq <= seen.ledger.head_seq:
+            break
+        kept.insert(0, entry)
+    return tuple(kept)
+
+
+def _size(value: PromotionStatus | LedgerEntry) -> int:
+    return len(msgspec.json.encode(value, enc_hook=encode_hook)) + 100  # the signature to come
 
 
 Wanted = tuple[ConditionType, bool, Reason, str]

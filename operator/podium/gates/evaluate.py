@@ -11,13 +11,15 @@ from podium.api.promotion import Gate
 from podium.api.promotion_status import GateStatus, Verdict
 from podium.api.values import write
 from podium.engine.digests import digest
+from podium.engine.steps import clip
 from podium.gates.check import Check, Reads
 from podium.gates.facts import GateFacts
 from podium.gates.metric import MetricCheck
 from podium.gates.min_age import MinAgeCheck
 from podium.gates.tag import TagCheck
 
-MAX_MESSAGE = 500
+MAX_MESSAGE = 224  # bytes in status, for each of up to 20 gates
+MAX_VALUE = 64
 
 
 def check_of(gate: Gate) -> Check | None:
@@ -53,13 +55,12 @@ def evaluate(gate: Gate, facts: GateFacts, now: datetime) -> GateStatus:
             dry_run=gate.dry_run,
         )
     outcome = check.outcome(facts, now)
-    message = outcome.message
     return GateStatus(
         name=gate.name,
         verdict=outcome.verdict,
-        message=message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…",
-        value=outcome.value,
-        bound=outcome.bound,
+        message=clip(outcome.message, MAX_MESSAGE),
+        value=outcome.value and clip(outcome.value, MAX_VALUE),
+        bound=outcome.bound and clip(outcome.bound, MAX_VALUE),
         dry_run=gate.dry_run,
     )
 

@@ -79,6 +79,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def delete_the_alias(self) -> None:
         self.w.aliases.pop("champion", None)
+        self.w.steps(1)
 
     @rule(data=st.data())
     def delete_a_version(self, data: st.DataObject) -> None:

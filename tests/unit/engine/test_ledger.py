@@ -1,0 +1,244 @@
+"""The ledger in MLflow as it may be found: pruned, cut, forged, foreign, and much too long."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from msgspec import structs
+
+from podium.api.decision import DecisionAction
+from podium.api.ledger_entry import LedgerEntry
+from podium.api.promotion_status import ApprovalStatus, Origin, Phase, PromotionStatus
+from podium.api.reasons import Reason
+from podium.api.values import write
+from podium.engine import ledger
+from podium.engine.attempts import NAME_SHOWN, begin, turn_back
+from podium.engine.decision import MirrorEntry
+from podium.engine.observation import LedgerState, Problem, ProblemKind
+from podium.engine.steps import clip
+from podium.engine.summary import summarize
+from podium.gates.evaluate import evaluate_all
+from podium.gates.facts import GateFacts, VersionFacts
+from tests.unit.engine.iris import PINNED, another, grown, world
+from tests.unit.engine.world import World
+
+HEAD, OWNER = ledger.head_tag_key("champion"), ledger.owner_tag_key("champion")
+
+
+def state(w: World) -> LedgerState:
+    tags = {number: v.tags for number, v in w.versions.items()}
+    return ledger.parse_ledger("champion", w.model_tags, tags)
+
+
+def written(w: World) -> tuple[LedgerEntry, ...]:
+    return state(w).entries
+
+
+def test_a_whole_chain_verifies() -> None:
+    w = grown()
+    chain = ledger.check(state(w))
+    assert chain.trouble is None
+    assert [e.seq for e in chain.entries] == [1, 2, 3, 4]
+    assert (chain.seq, chain.head) == (w.status.ledger_seq, w.status.ledger_head)
+
+
+def test_entries_of_a_deleted_version_are_missing_not_broken() -> None:
+    w = grown()
+    w.register("3")
+    w.run()
+    w.delete("2")
+    chain = ledger.check(state(w))
+    assert chain.trouble is None
+    assert [e.seq for e in chain.entries] == [1, 2, 5, 6]
+
+
+def test_an_entry_whose_head_was_not_written_any_more_counts() -> None:
+    w = grown()
+    last = written(w)[-1]
+    before = {e.seq: e for e in written(w)}[last.seq - 1]
+    w.model_tags[HEAD] = ledger.encode_head(before, "key")
+    assert ledger.check(state(w)).seq == last.seq
+
+
+def test_an_entry_that_was_changed_is_found() -> None:
+    found = state(grown())
+    forged = structs.replace(found.entries[1], reason="it was fine")
+    entries = (found.entries[0], forged, *found.entries[2:])
+    trouble = ledger.check(replace(found, entries=entries)).trouble
+    assert trouble == "entry 2 was changed after it was written"
+
+
+def test_an_entry_that_was_put_in_place_of_another_is_found() -> None:
+    found = state(grown())
+    forged = structs.replace(found.entries[1], reason="it was fine")
+    forged = structs.replace(forged, hash=ledger.entry_hash(forged))
+    entries = (found.entries[0], forged, *found.entries[2:])
+    trouble = ledger.check(replace(found, entries=entries)).trouble
+    assert trouble == "entry 2 does not fit the chain"
+
+
+def test_what_is_badly_signed_is_not_believed() -> None:
+    w = grown()
+    seen = w.observe()
+    forged = frozenset({1, 2, 3, 4})
+    bare = replace(
+        seen,
+        promotion=structs.replace(seen.promotion, status=structs.replace(seen.status, history=())),
+        ledger=replace(seen.ledger, bad_signatures=forged),
+    )
+    assert ledger.known(bare) == ()
+
+
+ODD_HEADS = [
+    "",
+    "no JSON",
+    "null",
+    "[]",
+    "7",
+    '{"seq": 3}',
+    '{"seq": "three", "hash": "x", "key": "k"}',
+    '{"seq": Infinity, "hash": "x", "key": "k"}',
+    '{"seq": NaN, "hash": "x", "key": "k"}',
+    '{"seq": -1, "hash": "x", "key": "k"}',
+]
+
+
+@pytest.mark.parametrize("text", ODD_HEADS)
+def test_a_head_that_is_none_is_written_again(text: str) -> None:
+    w = grown()
+    w.model_tags[HEAD] = text
+    w.register("3")
+    w.run()
+    assert w.alias == "3"
+    assert json.loads(w.model_tags[HEAD])["seq"] == w.status.ledger_seq
+
+
+def test_a_head_that_claims_a_million_entries_takes_no_time() -> None:
+    w = grown()
+    head = {"seq": 10**15, "hash": "sha256:0", "key": "key"}
+    w.model_tags[HEAD] = json.dumps(head)
+    chain = ledger.check(state(w))
+    assert (chain.seq, chain.trouble) == (10**15, None)
+
+
+ODD_CLAIMS = ["", "null", "{}", "[1]", '"me"', '{"cluster": "c", "namespace": "n", "name": "p"}']
+
+
+@pytest.mark.parametrize("text", ODD_CLAIMS)
+def test_a_claim_that_is_none_claims_nothing(text: str) -> None:
+    w = grown()
+    w.model_tags[OWNER] = text
+    w.register("3")
+    w.run()
+    assert w.alias == "3"
+
+
+def test_a_claim_whose_time_has_no_zone_is_an_older_claim() -> None:
+    w = grown()
+    claim = {"cluster": "c", "namespace": "n", "name": "p", "since": "2020-01-01T00:00:00"}
+    w.model_tags[OWNER] = json.dumps(claim)
+    w.run()
+    assert w.condition("Stalled") == ("True", "AliasClaimed")
+
+
+@pytest.mark.parametrize("uid", [None, "another"])
+def test_an_unknown_signer_stalls_until_a_release(uid: str | None) -> None:
+    w = grown()
+    w.status = PromotionStatus()
+    head = {**json.loads(w.model_tags[HEAD]), "key": "somebody else's"}
+    w.model_tags[HEAD] = json.dumps(head)
+    w.run()
+    assert w.condition("Stalled") == ("True", "LedgerBroken")
+    w.say(DecisionAction.RELEASE, to_uid=uid)
+    w.run()
+    stalled = w.condition("Stalled") == ("True", "LedgerBroken")
+    assert stalled == (uid is not None), "a Release for an earlier promotion accepts nothing"
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    w.register("3")
+    w.run()
+    assert w.alias == "3"
+
+
+def test_a_release_of_a_version_does_not_accept_a_ledger() -> None:
+    w = grown()
+    w.status = PromotionStatus()
+    w.model_tags[HEAD] = json.dumps({**json.loads(w.model_tags[HEAD]), "key": "another"})
+    w.say(DecisionAction.RELEASE, version="2")
+    w.run()
+    assert w.condition("Stalled") == ("True", "LedgerBroken")
+
+
+def test_a_head_that_somebody_deleted_comes_back() -> None:
+    w = grown()
+    del w.model_tags[HEAD]
+    w.register("3")
+    w.run()
+    assert w.alias == "3"
+    assert ledger.check(state(w)).trouble is None
+    assert w.status.ledger_seq == state(w).head_seq
+
+
+def test_status_keeps_the_last_entries_only() -> None:
+    w = world(historyLimit=3)
+    for version in range(1, 8):
+        w.register(str(version))
+        w.run()
+    assert len(w.status.history) == 3
+    assert len(written(w)) == 14
+
+
+# 32 KiB
+
+
+def size(status: PromotionStatus) -> int:
+    return len(json.dumps(write(status), ensure_ascii=False, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize("letter", ["w", "\u4e2d", "\U0001f600"])
+def test_status_stays_under_32_kib(letter: str) -> None:
+    """As many of everything as the CRD takes, with names and texts as long as they may be."""
+    text, name = letter * 1024, letter * 250
+    values = [letter * 500] * 32
+    gates = [
+        {"name": f"{n:02}".zfill(63), "tag": {"key": name, "values": values}} for n in range(20)
+    ]
+    targets = [another(PINNED, f"{n:02}".zfill(63)) for n in range(16)]
+    w = world(model=name, gates=gates, targets=targets, historyLimit=20)
+    w.register("100000000")
+    w.run()
+    version = replace(w.versions["100000000"], tags={})
+    facts = GateFacts(candidate=VersionFacts(version))
+    verdicts, _ = evaluate_all(w.promotion.spec.gates, facts, w.now)
+    approvals = [ApprovalStatus(decision="d" * 253, by=clip(text, NAME_SHOWN)) for _ in range(10)]
+    for number in range(100000001, 100000031):
+        seen = w.observe()
+        attempt = begin(
+            seen, w.now, str(number), Origin.CANDIDATE, phase=Phase.VERIFYING, previous="100000000"
+        )
+        attempt = structs.replace(
+            attempt,
+            gates=verdicts,
+            approvals=tuple(approvals),
+            evidence_digest="sha256:" + "0" * 64,
+        )
+        back = turn_back(
+            seen,
+            w.now,
+            attempt,
+            reason=Reason.CONTAINER_FAILED,
+            message=text,
+            quarantine=True,
+            hold=True,
+            decision=f"{'d' * 253}/{'u' * 36}",
+            by=letter * 250,
+        )
+        problem = Problem(ProblemKind.STALLED, Reason.FIELD_CONFLICT, text)
+        w.status = summarize(seen, back.status, problem, w.now)
+        signatures = 120 * len(w.status.history)  # which the runtime adds
+        assert size(w.status) + signatures < 32 * 1024
+        assert w.status.history[-1].seq == w.status.ledger_seq
+        for entry in w.status.history:
+            w.perform(MirrorEntry(entry))
+    assert len(w.status.quarantined) == 20
+    assert len(w.status.history) >= 3
