@@ -31,7 +31,7 @@ from podium.runtime.queue import Backoff
 from podium.runtime.settings import DefaultRegistry
 
 REVISIT_SECONDS = 300.0  # how old a CA bundle and a probe may get
-SOON_SECONDS = 5.0
+SOON_SECONDS = 10.0
 _KEYS = frozenset({"token", "username", "password"})
 
 _log = logging.getLogger(__name__)
@@ -135,10 +135,10 @@ class Registries:
             problem = error.problem()
             await self._refused(name, problem)
         written = await self._write_status(registry, problem)
-        if problem is not None or not written:
+        if problem is not None and problem.kind is ProblemKind.TRANSIENT:
             return max(SOON_SECONDS, self._backoff.failed(name))
         self._backoff.succeeded(name)
-        return REVISIT_SECONDS
+        return REVISIT_SECONDS if problem is None and written else SOON_SECONDS
 
     async def _connect(self, name: Name, registry: ModelRegistry) -> Connected:
         known = self._connected.get(name)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
+from aiohttp import web
 
 from podium.api.meta import ObjectMeta
 from podium.api.model_registry import ModelRegistry, ModelRegistrySpec
+from podium.api.values import Duration
 from podium.registry import Credentials, RegistryClient
 from podium.runtime.connected import Connected, Wanted
-from testbed.mlflow import MlflowServer
 from tests.integration.registry.conftest import Servers
 from tests.integration.registry.mlflow_api import MlflowApi
+from tests.integration.registry.stub import Stub, says
+from tests.integration.registry.test_misbehaving import WHOLE
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.timeout(240)]
 
@@ -23,11 +29,11 @@ pytestmark = [pytest.mark.mlflow, pytest.mark.timeout(240)]
 class Poll:
     """A `Connected` that polls when told, and the requests that it made meanwhile."""
 
-    def __init__(self, server: MlflowServer, wanted: list[Wanted]) -> None:
+    def __init__(self, uri: str, wanted: list[Wanted], interval: float = 15.0) -> None:
         self.requests: Counter[str] = Counter()
         self.changed: list[str | None] = []
         self.client = RegistryClient(
-            tracking_uri=server.uri,
+            tracking_uri=uri,
             workspace=None,
             credentials=_nobody,
             ca_pem=None,
@@ -35,7 +41,7 @@ class Poll:
             rate_limit_per_second=10_000,
             on_request=self._count,
         )
-        spec = ModelRegistrySpec(tracking_uri=server.uri)
+        spec = ModelRegistrySpec(tracking_uri=uri, poll_interval=Duration(interval))
         self.connected = Connected(
             ModelRegistry(metadata=ObjectMeta(name="r", namespace="a"), spec=spec),
             self.client,
@@ -53,6 +59,10 @@ class Poll:
         self.requests.clear()
         await self.connected._poll()
         return dict(self.requests)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _nobody() -> Credentials | None:
@@ -76,7 +86,7 @@ async def test_a_hundred_models_cost_one_request_and_by_tag_two(servers: Servers
     server = servers.get("3.17-postgresql")
     api = MlflowApi(server.uri)
     names = await _make(api, 200)
-    plain = Poll(server, [Wanted(name, False) for name in names])
+    plain = Poll(server.uri, [Wanted(name, False) for name in names])
     assert await plain() == {"search_models": 2}
     assert sorted(map(str, plain.changed)) == names
     plain.changed.clear()
@@ -85,7 +95,7 @@ async def test_a_hundred_models_cost_one_request_and_by_tag_two(servers: Servers
     api.post("registered-models/alias", name=names[7], alias="champion", version="1")
     assert await plain() == {"search_models": 2, "search_versions": 1}, "all versions of one"
     assert plain.changed == [names[7]]
-    by_tag = Poll(server, [Wanted(name, True) for name in names])
+    by_tag = Poll(server.uri, [Wanted(name, True) for name in names])
     for _ in range(2):
         assert await by_tag() == {"search_models": 2, "search_versions_of": 2}
     by_tag.changed.clear()
@@ -101,6 +111,31 @@ async def test_a_server_that_does_not_filter_by_names_is_asked_model_by_model(
 ) -> None:
     server = servers.get("2.22")
     names = await _make(MlflowApi(server.uri), 5)
-    poll = Poll(server, [Wanted(name, True) for name in names])
+    poll = Poll(server.uri, [Wanted(name, True) for name in names])
     assert await poll() == {"get_model": 5, "search_versions": 5}
     await poll.connected.close()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("form", ["seconds", "date"])
+async def test_a_poll_waits_for_as_long_as_the_server_asks(status: int, form: str) -> None:
+    """Though the interval is much shorter."""
+    wait = "3" if form == "seconds" else format_datetime(now() + timedelta(seconds=4), usegmt=True)
+    asked: list[float] = []
+    enough = asyncio.Event()
+
+    async def busy_once(request: web.Request) -> web.StreamResponse:
+        asked.append(time.monotonic())
+        enough.set() if len(asked) == 4 else None
+        answer = says(status, "{}", Retry_After=wait) if len(asked) == 1 else says(200, "{}")
+        return await answer(request)
+
+    async with Stub(busy_once) as stub:
+        poll = Poll(stub.uri, [Wanted("churn", False)], interval=0.2)
+        poll.client._capabilities = WHOLE
+        poll.connected.start()
+        await asyncio.wait_for(enough.wait(), 30)
+        await poll.connected.close()
+    assert 2.5 < asked[1] - asked[0] < 6.0
+    assert asked[3] - asked[2] < 2.0, "the interval again"
+    assert poll.changed == [None, "churn", None], "unwell, polled, well again"

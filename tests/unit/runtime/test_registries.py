@@ -12,12 +12,12 @@ from podium.api.reasons import Reason
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import Conflict
 from podium.engine.observation import Problem
-from podium.registry.errors import CredentialsUnavailable, NotMlflow
+from podium.registry.errors import CredentialsUnavailable, NotMlflow, RegistryUnavailable
 from podium.registry.model import Capabilities, Credentials, RegisteredModel
 from podium.runtime.cache import Cache
 from podium.runtime.connected import Connected
 from podium.runtime.keys import Name
-from podium.runtime.registries import REVISIT_SECONDS, Registries
+from podium.runtime.registries import REVISIT_SECONDS, SOON_SECONDS, Registries
 from tests.unit.runtime.test_connected import ABLE
 
 NAME = Name("a", "mlflow")
@@ -148,8 +148,7 @@ async def test_a_poll_that_fails_shows_though_the_probe_goes_well(world: World) 
     await world.look(registry())
     await asyncio.sleep(0.01)
     assert world.again == [NAME]
-    delay = await world.look(registry())
-    assert delay is not None and delay < 60
+    assert await world.look(registry()) == SOON_SECONDS
     assert world.condition("Stalled")["reason"] == "NotMLflow"
     Client.polls = None
     await world.look(registry())
@@ -164,7 +163,7 @@ async def test_a_status_that_met_a_conflict_is_written_soon_and_not_in_five_minu
 ) -> None:
     world.kube.conflicts = 1
     delay = await world.look(registry())
-    assert delay is not None and delay < 10
+    assert delay == SOON_SECONDS
     assert await world.registries.reconcile(NAME) == REVISIT_SECONDS
     assert world.condition("Ready")["status"] == "True"
 
@@ -217,3 +216,18 @@ async def test_a_registry_that_is_deleted_leaves_nothing(world: World) -> None:
     assert await world.registries.reconcile(NAME) is None
     assert not isinstance(world.registries.get(NAME), Connected)
     assert Client.made[0].closed
+
+
+async def test_a_secret_that_is_missing_is_looked_for_soon_and_a_server_ever_less_often(
+    world: World,
+) -> None:
+    spec = {"credentialsSecretRef": {"name": "login"}, "tls": {"caSecretRef": {"name": "ca"}}}
+    assert await world.look(registry(13, "https://mlflow", **spec)) == SOON_SECONDS
+    Client.able = property(_away)  # type: ignore[assignment]
+    await world.look(registry(14))
+    delays = [await world.registries.reconcile(NAME) or 0 for _ in range(8)]
+    assert delays[:3] == [SOON_SECONDS] * 3 and all(50 < delay < 70 for delay in delays[-2:])
+
+
+def _away(_: Client) -> Capabilities:
+    raise RegistryUnavailable("no answer")
