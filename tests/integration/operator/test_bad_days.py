@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from testbed import cluster as testbed_cluster
+from testbed.errors import TestbedError
 from testbed.mlflow import MlflowServer
 from tests.integration.operator.conftest import Scene, _object, deployment
 from tests.integration.operator.unwell import Mood, Unwell
@@ -31,6 +33,13 @@ class Case:
     spoil: Callable[[Scene, Unwell], Any]
     mend: Callable[[Scene, Unwell], Any]
     spec: dict[str, Any] | None = None
+
+
+def events(scene: Scene, reason: str) -> list[dict[str, Any]]:
+    """The Events of promotion p with that reason."""
+    found = json.loads(scene.kubectl("get", "events.events.k8s.io", "-o", "json"))["items"]
+    ours = [e for e in found if e["regarding"].get("kind") == "ModelPromotion"]
+    return [e for e in ours if e["reason"] == reason]
 
 
 def registry(scene: Scene, proxy: Unwell, **spec: Any) -> None:
@@ -126,6 +135,9 @@ def test_the_cause_is_named_and_gone_it_goes_on(case: Case, scene: Scene, proxy:
     time.sleep(4)
     assert proxy.requests - before <= 20, "a hot loop"
     assert scene.get()["metadata"]["resourceVersion"] == version, "writes though nothing changes"
+    (event,) = events(scene, case.reason)
+    assert event["type"] == "Warning"
+    assert event["note"] in conditions.replace('\\"', '"')
     case.mend(scene, proxy)
     scene.wait_champion("1", 120)
 
@@ -172,6 +184,80 @@ def test_an_alias_moved_in_mid_attempt(scene: Scene) -> None:
     scene.wait("it is seen", lambda: scene.registry.alias(scene.model) != "2")
     scene.wait("it ends well", lambda: scene.phase() in ("RolledBack", "Promoted"), 120)
     scene.wait_champion("1", 120)
+
+
+SLOW = {"rollout": {"progressDeadline": "2m"}}
+
+
+def rolling_out(scene: Scene, fault: str, **spec: Any) -> None:
+    """Version 1 is served, and 2 is on its way with pods that have `fault`."""
+    scene.apply(deployment(fault=f"{fault}@2"), scene.promotion(**spec))
+    scene.registry.register(scene.model, accuracy=0.95)
+    scene.wait_champion("1")
+    scene.registry.register(scene.model, accuracy=0.96)
+    scene.wait("2 rolls out", lambda: scene.phase() == "Verifying")
+
+
+def test_a_quota_in_mid_attempt(scene: Scene) -> None:
+    scene.apply(scene.promotion(**SLOW))
+    scene.registry.register(scene.model, accuracy=0.95)
+    scene.wait_champion("1")
+    quota = _object("v1", "ResourceQuota", "small", spec={"hard": {"pods": "2"}})
+    scene.apply(quota)
+    used = ("resourcequota", "small")
+    scene.wait("it counts", lambda: scene.kubectl.get(*used)["status"].get("used") == {"pods": "2"})
+    scene.registry.register(scene.model, accuracy=0.96)
+    said = lambda: str(scene.status()["attempt"].get("message"))  # noqa: E731
+    scene.wait("the quota is named", lambda: "exceeded quota: small" in said())
+    assert scene.condition("Ready") == ("False", "RollingOut")
+    scene.kubectl("delete", *used)
+    scene.wait_champion("2", 100)
+
+
+def test_a_deployment_deleted_in_mid_attempt(scene: Scene) -> None:
+    rolling_out(scene, "not-ready", **SLOW)
+    scene.kubectl("delete", "deployment", "api")
+    scene.wait("it is told", lambda: scene.condition("Stalled") == ("False", "TargetNotFound"))
+    assert len(events(scene, "TargetNotFound")) == 1
+    assert scene.phase() == "Verifying"
+    scene.apply(deployment())
+    scene.wait_champion("2", 100)
+    assert scene.template()["podium.dev/model-version"] == "2"
+
+
+def test_mlflow_restarted_in_mid_attempt(scene: Scene) -> None:
+    with MlflowServer() as server:
+        scene.registry.uri = server.uri
+        scene.registry.create(scene.model)
+        spec = {"trackingURI": server.uri, "pollInterval": "1s"}
+        scene.apply(_object("podium.dev/v1alpha1", "ModelRegistry", "mlflow", spec=spec))
+        rolling_out(scene, "slow-5s")
+        server.stop()
+        away = ("False", "RegistryUnavailable")
+        scene.wait("it is told", lambda: scene.condition("Stalled") == away)
+        scene.kubectl("rollout", "status", "deployment/api", "--timeout=60s")
+        time.sleep(20)  # the attempt's deadline passes: what succeeded is not given up
+        assert len(events(scene, "RegistryUnavailable")) == 1
+        assert scene.phase() == "Verifying"
+        server.start()
+        scene.wait_champion("2", 100)
+        assert scene.registry.stages(scene.model) == {"1": "Archived", "2": "Production"}
+        scene.kubectl("delete", "mp", "p")
+
+
+def test_the_api_server_restarted_in_mid_attempt(scene: Scene) -> None:
+    try:
+        bed = testbed_cluster.find(scene.kubectl.kubeconfig.parent.name)
+    except TestbedError:
+        pytest.skip("a cluster that is not the test bed's is not ours to restart")
+    rolling_out(scene, "slow-8s", **SLOW)
+    bed.stop("kube-apiserver", grace=0)
+    try:
+        time.sleep(15)  # longer than the Lease
+    finally:
+        bed.start("kube-apiserver")
+    scene.wait_champion("2", 100)
+    assert "Traceback" not in scene.log(200)
 
 
 def test_a_tag_of_100_000_characters(scene: Scene) -> None:
