@@ -50,7 +50,7 @@ def _down() -> int:
 
 def _up(simulate: bool) -> int:
     def refuse() -> None:
-        raise TestbedError("make demo runs already on this machine: let it end, or interrupt it")
+        raise TestbedError("make demo runs already; let it end, or interrupt it")
 
     # A second run would remove what the first is showing.
     with processes.locked(cache_root() / "demo.lock", refuse):
