@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from podium.api.model_registry import ModelRegistry
 from podium.engine.ledger import PREFIX
 from podium.engine.observation import Problem
@@ -113,7 +115,8 @@ class Connected:
             versions = await self.client.search_versions(model)
         except ModelNotFound:
             found, versions = None, []
-        fresh = Snapshot(began, found, {v.version: v for v in versions}, complete=True)
+        by_number = {v.version: v for v in versions}
+        fresh = Snapshot(began, _sharing(found, by_number), by_number, complete=True)
         known = self._snapshots.get(model)
         if self._keep(model, fresh) and known is not None:
             # What one promotion did to the model, others wait for: the poll will see no change.
@@ -236,6 +239,18 @@ class Connected:
             versions = {**known.versions, **newest} if known is not None else newest
             complete = known is not None and known.complete
         return self._keep(model, Snapshot(began, found, versions, complete))
+
+
+def _sharing(
+    model: RegisteredModel | None, versions: Mapping[str, Version]
+) -> RegisteredModel | None:
+    """The model with the versions that are kept anyway, where they are equal: half the memory."""
+    if model is None:
+        return None
+    latest = (
+        versions[v.version] if versions.get(v.version) == v else v for v in model.latest_versions
+    )
+    return replace(model, latest_versions=tuple(latest))
 
 
 def _model_content(model: RegisteredModel | None) -> object:

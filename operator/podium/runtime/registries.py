@@ -103,14 +103,14 @@ class Registries:
 
     async def reconcile(self, name: Name) -> float | None:
         """Brings the client in line with the object. Gives seconds until the next look."""
+        raw = self._cache.registries.get(name)
         try:
             registry = self._cache.registry(name) or self._from_environment(name)
         except ParseError as error:
             await self._drop(name)
             await self._refused(name, Problem(ProblemKind.STALLED, Reason.INVALID_SPEC, str(error)))
-            await unreadable.tell(
-                self._kube, PodiumKind.REGISTRIES, self._cache.registries[name], error
-            )
+            if raw is not None:
+                await unreadable.tell(self._kube, PodiumKind.REGISTRIES, raw, error)
             return None
         if registry is None:
             await self._drop(name)

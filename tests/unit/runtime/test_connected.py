@@ -240,6 +240,16 @@ async def test_the_snapshot_keeps_no_description() -> None:
     assert len(repr(known)) < 2_000
 
 
+async def test_a_version_is_kept_once_though_mlflow_tells_it_twice() -> None:
+    poll = Poll(Mlflow({"m0": model("m0"), "m1": model("m1", newest="3")}))
+    known = await poll.connected.read("m0")
+    assert known.model is not None
+    assert known.model.latest_versions[0] is known.versions["2"]
+    unlike = await poll.connected.read("m1")  # made between the two answers
+    assert unlike.model is not None
+    assert [v.version for v in unlike.model.latest_versions] == ["3"]
+
+
 async def test_an_error_that_nobody_expected_is_told_and_not_waited_for_in_silence() -> None:
     mlflow = Mlflow({}, error=TypeError("a bug"))
     poll = Poll(mlflow, Wanted("m0", False))
