@@ -62,7 +62,8 @@ def _expected(seen: Observation, attempt: AttemptStatus) -> frozenset[str | None
     goal = attempt.rollback.to if attempt.rollback else attempt.version
     move = attempt.rollback.move_id if attempt.rollback else attempt.move_id
     expected: set[str | None]
-    if move and serving.asks_alias(seen, goal, move):
+    asked = bool(move) and serving.asks_alias(seen, goal, move or "")
+    if asked:
         expected = {goal}  # elsewhere, its pods would load another version than they stand for
     elif attempt.rollback:
         expected = {attempt.version, attempt.previous, attempt.rollback.to}
@@ -72,9 +73,9 @@ def _expected(seen: Observation, attempt: AttemptStatus) -> frozenset[str | None
         expected = {attempt.previous}
     else:
         expected = {attempt.previous, attempt.version}
-    # MLflow deletes an alias with its version. And a deleted alias is what a revert starts from.
+    # MLflow deletes an alias with its version. And a revert may start from a deleted alias.
     deleted = any(version and seen.version(version) is None for version in expected)
-    if deleted or attempt.origin is Origin.DRIFT:
+    if deleted or (attempt.origin is Origin.DRIFT and not asked):
         expected.add(None)
     return frozenset(expected)
 

@@ -740,3 +740,17 @@ def test_a_move_that_somebody_took_off_is_carried_again_only_with_the_alias_in_p
     w.broken.clear()
     w.run()
     assert w.served() == {w.alias} == {w.status.champion_version}
+
+
+def test_an_alias_deleted_again_while_its_revert_starts_pods() -> None:
+    w = grown()
+    del w.aliases["champion"]
+    before = w.deployments["api"].move_id
+    for _ in range(20):
+        if w.deployments["api"].move_id == before:
+            w.steps(1)
+    assert w.phase == "RollingBack"
+    del w.aliases["champion"]
+    w.start_pod("api")
+    w.run()
+    assert w.served() == {w.alias} == {"2"}
