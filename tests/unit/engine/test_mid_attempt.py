@@ -754,3 +754,53 @@ def test_an_alias_deleted_again_while_its_revert_starts_pods() -> None:
     w.start_pod("api")
     w.run()
     assert w.served() == {w.alias} == {"2"}
+
+
+# Reasons that nobody is to blame for
+
+
+def test_a_candidate_that_is_not_ready_any_more_before_the_move() -> None:
+    w = grown()
+    w.register("3", verdict=Verdict.PENDING)
+    w.until("Validating")
+    w.unready("3")
+    w.run()
+    assert (w.alias, w.phase) == ("2", "Superseded")
+    assert w.status.attempt is not None
+    assert w.status.attempt.reason == "VersionNotReady"
+
+
+def test_a_target_that_cannot_be_changed_by_the_deadline_goes_back_and_holds() -> None:
+    w = grown(targets=[TARGET, another(TARGET, "web")], rollout={"progressDeadline": "30s"})
+    w.register("3")
+    w.until("Verifying")
+    w.deployments["web"].pods.clear()
+    w.run(200)
+    assert (w.alias, w.served("api")) == ("2", {"2"})
+    assert w.status.hold is not None
+    assert "ProgressDeadlineExceeded" in w.status.hold.reason
+    assert w.status.quarantined == ()
+
+
+def test_with_nothing_but_an_archived_version_a_person_chooses() -> None:
+    w = world()
+    w.broken.add("2")
+    w.register("1")
+    w.to_stage("1", Stage.ARCHIVED)
+    w.register("2")
+    w.run(400)
+    assert w.condition("Stalled") == ("True", "NoDestination")
+    name = w.say(DecisionAction.ROLLBACK, version="1")
+    w.run()
+    assert w.answers[name][0] == "Applied"
+    assert (w.alias, w.served()) == ("1", {"1"})
+
+
+def test_or_the_archived_one_is_taken_if_the_spec_says_so() -> None:
+    w = world(rollback={"whenUnknown": "UseArchived"})
+    w.broken.add("2")
+    w.register("1")
+    w.to_stage("1", Stage.ARCHIVED)
+    w.register("2")
+    w.run(400)
+    assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
