@@ -160,10 +160,11 @@ def _stalled(status: PromotionStatus, problem: Problem | None, ready: Wanted) ->
         return kind, True, Reason(attempt.reason), attempt.message
     if status.hold:
         return kind, True, Reason.HELD, f"{status.hold.reason}; a Release lifts the hold"
-    if problem is not None:
+    _, _, reason, message = ready
+    unserved = reason is Reason.TARGET_NOT_READY  # comes before what a candidate waits for
+    if problem is not None and not (unserved and problem.kind is ProblemKind.WAITING):
         # What waits by itself never hides what a person must do.
         return kind, False, problem.reason, problem.message
-    _, _, reason, message = ready
     return kind, False, reason, message
 
 

@@ -205,7 +205,10 @@ class Connected:
             if self._polled(model, found.get(model), known_versions, complete, began):
                 changed.append(model)
         # First: a pass that saw `pending` would wait for a change that has been told already.
-        self.polled_at = began
+        pending, self.polled_at = self.pending, began
+        if pending:  # and a promotion that came during the poll waits for the end of it
+            self._changed(None)
+            return
         for model in changed:
             self._changed(model)
 

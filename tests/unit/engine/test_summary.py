@@ -2,7 +2,7 @@
 
 import pytest
 
-from podium.api.promotion_status import PromotionStatus
+from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.api.values import read, write
 from podium.engine.observation import Problem, ProblemKind
@@ -47,3 +47,14 @@ def test_what_comes_into_the_way_is_one_event(kind: ProblemKind, reason: Reason,
         assert [e.reason for e in w.events if e.message == "something"] == [reason] * told * times
         w.registry_problem = None
         w.run()
+
+
+def test_pods_that_are_missing_come_before_a_candidate_that_is_blocked() -> None:
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    assert w.condition("Stalled") == ("False", "CandidateBlocked")
+    (pod,) = w.deployments["api"].pods
+    pod.ready = False
+    w.step()
+    assert w.condition("Stalled") == ("False", "TargetNotReady")

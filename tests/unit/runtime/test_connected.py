@@ -124,7 +124,7 @@ def some(count: int, all_versions: bool) -> list[Wanted]:
 async def test_a_poll_asks_for_models_only_and_selectors_by_tag_for_versions_too() -> None:
     mlflow = Mlflow({f"m{n}": model(f"m{n}") for n in range(3)})
     poll = Poll(mlflow, Wanted("m0", False), Wanted("m1", True), Wanted("m2", True))
-    assert await poll() == ["m0", "m1", "m2"]
+    await poll()
     assert mlflow.asked == [("models", ("m0", "m1", "m2")), ("versions", ("m1", "m2"))]
     assert await poll() == []
 
@@ -144,8 +144,15 @@ async def test_an_alias_that_moved_wakes_its_model_alone() -> None:
 async def test_nobody_is_woken_before_the_poll_counts() -> None:
     """A pass that sees `pending` ends and waits to be told: told too early, it waited for ever."""
     poll = Poll(Mlflow({"m0": model("m0"), "m1": model("m1")}), *some(2, all_versions=True))
-    assert await poll() == ["m0", "m1"]
-    assert poll.pending_when_told == [False, False]
+    assert await poll() == [None]
+    assert poll.pending_when_told == [False]
+
+
+async def test_the_first_poll_wakes_also_who_came_while_it_ran() -> None:
+    """A promotion of a model that does not exist had no status until the second poll."""
+    poll = Poll(Mlflow({}))
+    assert await poll() == [None]
+    assert await poll() == []
 
 
 async def test_a_write_in_mid_poll_leaves_no_older_state_believed() -> None:
