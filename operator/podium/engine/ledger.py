@@ -184,7 +184,7 @@ def append(
         to=to,
         attempt=attempt,
         move_id=move_id,
-        reason=clip(reason),
+        reason=clip(reason, 512),
         decision=decision,
         by=by,
         evidence=evidence,

@@ -69,18 +69,22 @@ class Histories(RuleBasedStateMachine):
         self.w.register(version, verdict=Verdict.FAIL if refused else Verdict.PASS)
         self.run_for_a_while(passes)
 
+    # What no pass has seen cannot be known: the alias moves when MLflow answers, and a pass looks.
+    @precondition(lambda self: not self.w.registry_problem)
     @rule(data=st.data())
     def move_the_alias(self, data: st.DataObject) -> None:
         if self.w.versions:
             version = data.draw(st.sampled_from(sorted(self.w.versions)))
             self.w.aliases["champion"] = version
-            self.w.steps(1)  # what nobody looked at cannot be known
+            self.w.steps(1)
 
+    @precondition(lambda self: not self.w.registry_problem)
     @rule()
     def delete_the_alias(self) -> None:
         self.w.aliases.pop("champion", None)
         self.w.steps(1)
 
+    @precondition(lambda self: not self.w.registry_problem)
     @rule(data=st.data())
     def delete_a_version(self, data: st.DataObject) -> None:
         if len(self.w.versions) > 2:
@@ -131,6 +135,8 @@ class Histories(RuleBasedStateMachine):
         if name in self.w.deployments:
             self.w.put_deployment(name)
 
+    @precondition(lambda self: self.w.alias == self.w.status.champion_version)
+    @precondition(lambda self: self.w.phase != "Superseded")
     @rule()
     def lose_the_status(self) -> None:
         self.w.status = PromotionStatus()
@@ -217,6 +223,7 @@ Histories.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=20,
     deadline=None,
+    derandomize=True,  # the same histories each time; more of them with other settings, by hand
     suppress_health_check=list(HealthCheck),
 )
 TestHistories = Histories.TestCase
