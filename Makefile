@@ -43,6 +43,10 @@ test-integration: $(READY)  ## a real API server, real MLflow servers
 test-e2e: $(READY)  ## real pods on a real node; root, or PODIUM_TEST_USE_KUBECONFIG=1
 	$(BIN)/pytest -v --durations=15 tests/e2e
 
+.PHONY: faults
+faults: $(READY)  ## every call of every story broken, one at a time; hours. ARGS="--story rejected --writes"
+	$(BIN)/python -m tests.faults $(ARGS)
+
 .PHONY: check lint format types
 check: lint types test-fast  ## lint, types and the fast tests: what to run before a commit
 

@@ -25,13 +25,13 @@ ROOT = Path(__file__).parent.parent
 def control_cluster() -> Iterator[Kubectl]:
     """kubectl for a real API server with the CRDs. What was up before the tests stays up."""
     if os.environ.get("PODIUM_TEST_USE_KUBECONFIG") == "1":
-        yield _with_crds(_kubectl_of_environment())
+        yield with_crds(_kubectl_of_environment())
         return
     name = os.environ.get("PODIUM_TEST_CLUSTER", "pytest")
     keep = os.environ.get("PODIUM_TEST_KEEP") == "1" or _is_up(name)
     cluster = testbed_cluster.up(name=name, size="control")
     try:
-        yield _with_crds(Kubectl(cluster.programs["kubectl"], cluster.kubeconfig))
+        yield with_crds(Kubectl(cluster.programs["kubectl"], cluster.kubeconfig))
     finally:
         if not keep:
             testbed_cluster.down(name)
@@ -67,7 +67,7 @@ def _is_up(name: str) -> bool:
     return all(each.healthy for each in components)
 
 
-def _with_crds(kubectl: Kubectl) -> Kubectl:
+def with_crds(kubectl: Kubectl) -> Kubectl:
     # --server-side: the client-side annotation would hold the whole schema a second time.
     flags = ("--server-side", "--force-conflicts", "--output=name")
     applied = kubectl("apply", *flags, "-k", str(ROOT / "crds")).split()

@@ -1,0 +1,108 @@
+"""What must always hold (DESIGN section 7), checked after each write and at the end.
+
+I7 needs two operators and is not looked at here; I8 is the harness' own.
+"""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from podium.engine import ledger as ledgers
+from tests.faults.calls import Asked
+from tests.faults.stories import Story
+from tests.faults.world import State, World
+
+INTENTS = ("PromoteIntent", "RollbackIntent", "RevertIntent")
+
+
+@dataclass
+class Watch:
+    """Looks at both servers after each write that took effect."""
+
+    world: World
+    story: Story
+    violations: list[str] = field(default_factory=list)
+    moves: list[str] = field(default_factory=list)
+    _begun: bool = False
+    _entries: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        self._begun = True
+
+    def wrote(self, asked: Asked) -> None:
+        if not self._begun or asked.what == "events":
+            return
+        state = self.world.state()
+        moved = asked.what == "registered-models/alias"
+        found = [*self._ledger_only_grows(state), *self._enough_pods(state)]
+        if moved:
+            found += self._may_move(asked.value, state)
+        self.violations += [f"after {asked.name}: {each}" for each in found]
+
+    def end(self, state: State) -> list[str]:
+        """I6 whole: the chain in MLflow is unbroken, signed, and ends where status ends."""
+        alias = state.promotion["spec"].get("alias", "champion")
+        versions = {number: _tags(version) for number, version in state.versions.items()}
+        ledger = ledgers.parse_ledger(alias, _tags(state.model), versions)
+        chain = ledgers.check(ledger)
+        found = []
+        if chain.trouble:
+            found.append(f"I6: {chain.trouble}")
+        head = (state.status.get("ledgerSeq"), state.status.get("ledgerHead"))
+        if head != (chain.seq, chain.head):
+            found.append(f"I6: status ends with {head}, MLflow with {(chain.seq, chain.head)}")
+        seqs = [entry.seq for entry in chain.entries]
+        if seqs != list(range(1, len(seqs) + 1)):
+            found.append(f"I6: entries {seqs}")
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(ledger.head_signer or ""))
+        for entry in chain.entries:
+            try:
+                key.verify(base64.b64decode(entry.signature or ""), entry.hash.encode())
+            except InvalidSignature:
+                found.append(f"I6: the signature of entry {entry.seq} does not verify")
+        return found
+
+    def _may_move(self, version: str, state: State) -> list[str]:
+        found = []
+        if version not in self.story.good:
+            found.append(f"I1: the alias moved to {version}")
+        if state.versions.get(version, {}).get("status") != "READY":
+            found.append(f"I1: the alias moved to {version}, which is not READY")
+        if version in state.quarantined:
+            found.append(f"I3: the alias moved to {version}, which is in quarantine")
+        entries = [json.loads(t) for t in _entry_texts(state)] + state.status.get("history", [])
+        if not any(e["action"] in INTENTS and e.get("to") == version for e in entries):
+            found.append(f"I6: the alias moved to {version} without an intent")
+        return found
+
+    def _ledger_only_grows(self, state: State) -> list[str]:
+        found = []
+        for entry in [json.loads(t) for t in _entry_texts(state)]:
+            key = (entry["alias"], entry["seq"])
+            if self._entries.setdefault(key, entry["hash"]) != entry["hash"]:
+                found.append(f"I6: entry {entry['seq']} of {entry['alias']} was rewritten")
+        return found
+
+    def _enough_pods(self, state: State) -> list[str]:
+        if self.story.sags:
+            return []
+        few = {name: state.ready(name) for name in state.deployments if state.ready(name) < 2}
+        return [f"I2: ready pods {few}, wanted 2"] if few else []
+
+
+def _entry_texts(state: State) -> list[str]:
+    found = [state.model, *state.versions.values()]
+    return [
+        value
+        for each in found
+        for key, value in _tags(each).items()
+        if key.startswith("podium.dev/ledger/")
+    ]
+
+
+def _tags(raw: dict[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in raw.get("tags", [])}

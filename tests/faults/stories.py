@@ -1,0 +1,306 @@
+"""The stories: what is there before, what happens, and what must be true in the end.
+
+Each begins with version 1 as the champion that Podium took over (but the first, which begins
+with nothing), because calls are counted and broken only from `drive` on.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.faults.world import State, World
+
+GOOD, BAD = 0.95, 0.5
+ENDED = (None, "Promoted", "RolledBack", "Rejected", "Superseded", "Expired")
+API = "api"
+PATIENCE = 90.0
+
+
+@dataclass
+class Play:
+    """One run of a story: hands, eyes, and how long to wait."""
+
+    world: World
+    alive: Callable[[], None]
+
+    def wait(self, what: str, true: Callable[[State], bool], seconds: float = PATIENCE) -> State:
+        end = time.monotonic() + seconds
+        while True:
+            self.alive()
+            state = self.world.state()
+            if true(state):
+                return state
+            if time.monotonic() > end:
+                raise AssertionError(f"not within {seconds:.0f} s: {what}; {describe(state)}")
+            time.sleep(0.25)
+
+    def register(self, accuracy: float) -> str:
+        return self.world.registry.register(self.world.model, accuracy=accuracy)
+
+    def promote(self, name: str = "p", **spec: Any) -> None:
+        base: dict[str, Any] = {
+            "registryRef": {"name": "mlflow"},
+            "model": self.world.model,
+            "candidate": {"latest": {}},
+            "gates": [{"name": "accuracy", "metric": {"key": "accuracy", "bound": {"min": "0.9"}}}],
+            "targets": [target(API)],
+            "rollout": {"progressDeadline": "30s"},
+        }
+        merged = {key: value for key, value in {**base, **spec}.items() if value is not None}
+        body = _object("podium.dev/v1alpha1", "ModelPromotion", name, merged)
+        self.world.apply("modelpromotions", body)
+
+    def decide(self, name: str, action: str, **spec: Any) -> None:
+        full = {"promotionRef": {"name": "p"}, "action": action, "decidedBy": "ann", **spec}
+        body = _object("podium.dev/v1alpha1", "PromotionDecision", name, full)
+        self.world.apply("promotiondecisions", body)
+
+    def deploy(self, name: str = API, fault: str = "") -> None:
+        labels = {"app": name}
+        annotations = {"podium.dev/kwok-fault": fault} if fault else {}
+        template = {
+            "metadata": {"labels": labels, "annotations": annotations},
+            "spec": {"containers": [{"name": "server", "image": "serving"}]},
+        }
+        spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+        self.world.apply("deployments", _object("apps/v1", "Deployment", name, spec), "apps/v1")
+
+
+Step = Callable[[Play], None]
+
+
+@dataclass(frozen=True)
+class Story:
+    """`good`: the versions that Podium may move the alias to. `sags`: pods lose their readiness
+    by themselves, so that their number says nothing about Podium."""
+
+    given: Step
+    drive: Step
+    end: Callable[[State], bool]
+    good: str
+    sags: bool = False
+
+
+def target(deployment: str, version_mode: bool = False) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": deployment,
+        "deployment": {"name": deployment, "container": "server"},
+    }
+    if version_mode:
+        found["modelSource"] = {"type": "Version", "envVar": "MODEL_URI"}
+    return found
+
+
+def settled(state: State) -> bool:
+    attempt = state.attempt.get("phase")
+    return state.condition("Ready").startswith("True") and attempt in ENDED
+
+
+def at(version: str, *targets: str, stages: dict[str, str]) -> Callable[[State], bool]:
+    """The alias, the stages, the status and each target agree on `version`."""
+
+    def agrees(state: State) -> bool:
+        return (
+            settled(state)
+            and state.alias == version
+            and state.status.get("champion", {}).get("version") == version
+            and all(state.serves(each, version) for each in targets)
+            and state.stages == stages
+        )
+
+    return agrees
+
+
+def phase(state: State) -> tuple[str, str]:
+    return state.attempt.get("version", ""), state.attempt.get("phase", "")
+
+
+def aliases(state: State) -> dict[str, str]:
+    return {each["alias"]: each["version"] for each in state.model.get("aliases", [])}
+
+
+def describe(state: State) -> str:
+    """The state in a line, for what did not come true."""
+    templates = {d: state.annotation(d, "model-version") for d in state.deployments}
+    conditions = [f"{c}={state.condition(c)}" for c in ("Ready", "Stalled", "AttemptActive")]
+    return (
+        f"aliases {aliases(state)}, stages {state.stages}, targets {templates}, "
+        f"attempt {phase(state)}, quarantined {sorted(state.quarantined)}, {', '.join(conditions)}"
+    )
+
+
+def _nothing(play: Play) -> None:
+    play.deploy()
+
+
+def _adopted(fault: str = "", targets: Sequence[str] = (API,), **spec: Any) -> Step:
+    """Version 1 was champion before Podium came."""
+
+    def given(play: Play) -> None:
+        play.register(GOOD)
+        play.world.registry.set_alias(play.world.model, "champion", "1")
+        body = {"name": play.world.model, "version": "1", "stage": "Production"}
+        play.world.registry.call("POST", "model-versions/transition-stage", body)
+        for each in targets:
+            play.deploy(each, fault)
+        play.promote(targets=[target(each) for each in targets], **spec)
+        play.wait(
+            "version 1 is taken over",
+            lambda s: settled(s) and s.alias == "1" and all(s.ready(t) >= 2 for t in targets),
+        )
+
+    return given
+
+
+def _promoted_in_version_mode(play: Play) -> None:
+    play.register(GOOD)
+    play.deploy()
+    play.promote(targets=[target(API, version_mode=True)])
+    play.wait("version 1 serves", at("1", API, stages={"1": "Production"}))
+
+
+def _promoted_twice(play: Play) -> None:
+    _adopted()(play)
+    play.register(GOOD)
+    play.wait("2 serves", at("2", API, stages=TWO))
+
+
+def _refused_second(play: Play) -> None:
+    _adopted()(play)
+    play.register(BAD)
+    play.wait("2 is refused", lambda s: phase(s) == ("2", "Rejected"))
+
+
+def _waiting_second(play: Play) -> None:
+    _adopted(supersede="Always", approval={"required": 1})(play)
+    play.register(GOOD)
+    play.wait("2 waits for approval", lambda s: phase(s) == ("2", "AwaitingApproval"))
+
+
+def _chain(play: Play) -> None:
+    play.deploy("api")
+    play.deploy("staging")
+    staging = {"alias": "staging", "stage": "Staging", "targets": [target("staging")]}
+    play.promote("staging", **staging)
+    play.promote(candidate={"alias": "staging"}, gates=[])
+
+
+def _first(play: Play) -> None:
+    play.register(GOOD)
+    play.promote()
+
+
+def _register(accuracy: float) -> Step:
+    def drive(play: Play) -> None:
+        play.register(accuracy)
+
+    return drive
+
+
+def _second_loses_readiness(play: Play) -> None:
+    play.register(GOOD)
+    play.wait("2 bakes", lambda s: phase(s) == ("2", "Baking"))
+    for pod in play.world.state().pods:
+        annotations = pod["metadata"].get("annotations") or {}
+        if annotations.get("podium.dev/model-version") == "2":
+            path = play.world.path("pods", pod["metadata"]["name"], "v1")
+            body = {"metadata": {"annotations": {"podium.dev/kwok-fault": "not-ready"}}}
+            play.world.cluster.call("PATCH", path, body, "application/merge-patch+json")
+
+
+def _rollback_is_asked(play: Play) -> None:
+    play.decide("back", "Rollback", reason="answers look wrong")
+
+
+def _alias_is_moved_by_hand(play: Play) -> None:
+    play.world.registry.set_alias(play.world.model, "champion", "2")
+    time.sleep(1.5)  # longer than a poll: else the end is there before it began
+
+
+def _deleted_and_made_again(play: Play) -> None:
+    play.register(GOOD)
+    play.wait("2 is on its way", lambda s: s.attempt.get("version") == "2")
+    play.world.cluster.call("DELETE", play.world.path("modelpromotions", "p"))
+    time.sleep(1.0)
+    play.promote()
+
+
+TWO = {"1": "Archived", "2": "Production"}
+BACK = {"1": "Production", "2": "Archived"}
+
+STORIES = {
+    "first-champion": Story(
+        given=_nothing, drive=_first, end=at("1", API, stages={"1": "Production"}), good="1"
+    ),
+    "second-champion-alias": Story(
+        given=_adopted(), drive=_register(GOOD), end=at("2", API, stages=TWO), good="12"
+    ),
+    "second-champion-version": Story(
+        given=_promoted_in_version_mode,
+        drive=_register(GOOD),
+        end=at("2", API, stages=TWO),
+        good="12",
+    ),
+    "rejected": Story(
+        given=_adopted(),
+        drive=_register(BAD),
+        end=lambda s: phase(s) == ("2", "Rejected") and s.alias == "1" and settled(s)
+        and s.stages == {"1": "Production"},
+        good="1",
+    ),
+    "rolled-back-in-verifying": Story(
+        given=_adopted(fault="crash@2"),
+        drive=_register(GOOD),
+        end=lambda s: at("1", API, stages=BACK)(s) and s.quarantined == {"2"},
+        good="12",
+    ),
+    "rolled-back-in-baking": Story(
+        given=_adopted(rollback={"bakeDuration": "60s"}),
+        drive=_second_loses_readiness,
+        end=lambda s: at("1", API, stages=BACK)(s) and s.quarantined == {"2"},
+        good="12",
+        sags=True,
+    ),
+    "rolled-back-by-decision": Story(
+        given=_promoted_twice,
+        drive=_rollback_is_asked,
+        end=lambda s: at("1", API, stages=BACK)(s) and "hold" in s.status,
+        good="1",
+    ),
+    "alias-drift": Story(
+        given=_refused_second,
+        drive=_alias_is_moved_by_hand,
+        end=lambda s: s.alias == "1" and settled(s) and s.stages == {"1": "Production"},
+        good="1",
+    ),
+    "superseded": Story(
+        given=_waiting_second,
+        drive=_register(GOOD),
+        end=lambda s: phase(s) == ("3", "AwaitingApproval") and s.alias == "1",
+        good="1",
+    ),
+    "deleted-in-mid-attempt": Story(
+        given=_adopted(),
+        drive=_deleted_and_made_again,
+        end=at("2", API, stages=TWO),
+        good="12",
+    ),
+    "two-targets": Story(
+        given=_adopted(targets=(API, "second")),
+        drive=_register(GOOD),
+        end=at("2", API, "second", stages=TWO),
+        good="12",
+    ),
+    "chain": Story(
+        given=_chain,
+        drive=_register(GOOD),
+        end=lambda s: at("1", API, "staging", stages={"1": "Production"})(s)
+        and aliases(s) == {"champion": "1", "staging": "1"},
+        good="1",
+    ),
+}  # fmt: skip
+
+
+def _object(api: str, kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec}
