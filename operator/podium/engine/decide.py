@@ -17,7 +17,7 @@ from podium.engine.decision import Decision, Event, MirrorEntry
 from podium.engine.drifting import end_if_alias_was_taken
 from podium.engine.observation import Observation, Problem, ProblemKind
 from podium.engine.promoting import promoting
-from podium.engine.resting import resting, return_refused_from_staging
+from podium.engine.resting import put_targets_right, resting, return_refused_from_staging
 from podium.engine.restoring import restore
 from podium.engine.rolling_back import rolling_back
 from podium.engine.steps import (
@@ -147,7 +147,17 @@ def go_on_with_attempt(seen: Observation, now: datetime) -> Decision | None:
     attempt = seen.attempt
     if attempt is None:
         return None
-    return end_if_alias_was_taken(seen, now) or _PHASES[attempt.phase](seen, now)
+    chain = (end_if_alias_was_taken, _keep_champion_served, _PHASES[attempt.phase])
+    return first_decision(chain, seen, now)
+
+
+def _keep_champion_served(seen: Observation, now: datetime) -> Decision | None:
+    """An attempt may wait for days; what serves meanwhile is put right as at rest."""
+    attempt = seen.attempt
+    moving = attempt is not None and (attempt.move_id or attempt.rollback)
+    if moving or seen.alias != seen.status.champion_version:
+        return None
+    return put_targets_right(seen, now)
 
 
 ALWAYS: Chain = (

@@ -804,3 +804,20 @@ def test_or_the_archived_one_is_taken_if_the_spec_says_so() -> None:
     w.register("2")
     w.run(400)
     assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+def test_while_an_approval_is_waited_for_the_champion_is_kept_served(
+    target: dict[str, object],
+) -> None:
+    w = grown(targets=[target])
+    w.spec["approval"] = {"required": 1}
+    w.register("3")
+    w.until("AwaitingApproval")
+    deployment = w.deployments["api"]
+    deployment.model_version, deployment.move_id = "1", "an-earlier-move"
+    deployment.env_value = deployment.env_value and "models:/iris/1"
+    w.start_pod("api")
+    w.steps()
+    assert (w.phase, w.served(), deployment.model_version) == ("AwaitingApproval", {"2"}, "2")
+    assert w.condition("Ready") == ("True", "ChampionServed")
