@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,10 +18,8 @@ from podium.cluster.errors import (
     OwnedField,
     Unauthenticated,
 )
+from podium.cluster.request import Request
 from podium.cluster.resources import Raw
-
-if TYPE_CHECKING:
-    from podium.cluster.connection import Request
 
 _MANAGER = re.compile(r'conflict with ("(?:[^"\\]|\\.)*")')
 

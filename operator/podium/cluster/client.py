@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import cast
 
 from podium.cluster import resources
-from podium.cluster.connection import ApiConnection, Fence, Request, Verb
+from podium.cluster.connection import ApiConnection, Fence
 from podium.cluster.errors import ClusterError, NotFound
 from podium.cluster.events import EventSeries, Note, Step, event_body, log_lost
+from podium.cluster.request import Request, Verb
 from podium.cluster.resources import PODIUM, PodiumKind, Raw, Resource
 from podium.engine.decision import EventType
 

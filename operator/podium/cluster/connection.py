@@ -5,9 +5,7 @@ client's. Everything that leaves for the server passes `ApiConnection._send`.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import aiohttp
@@ -24,7 +22,8 @@ from podium.cluster.errors import (
     ClusterError,
     Unauthenticated,
 )
-from podium.cluster.resources import Raw, Resource
+from podium.cluster.request import Request, Verb
+from podium.cluster.resources import Raw
 
 READ_DEADLINE = 10.0  # seconds, all tries together
 WRITE_DEADLINE = 5.0
@@ -34,20 +33,6 @@ OnRequest = Callable[[str, str, float, str], None]  # verb, resource, seconds, o
 Fence = Callable[[float], None]
 
 
-class Verb(StrEnum):
-    """What is asked, in the words of Kubernetes RBAC."""
-
-    GET = "get"
-    LIST = "list"
-    CREATE = "create"
-    UPDATE = "update"
-    PATCH = "patch"
-
-    @property
-    def writes(self) -> bool:
-        return self not in (Verb.GET, Verb.LIST)
-
-
 _METHODS = {
     Verb.GET: "GET",
     Verb.LIST: "GET",
@@ -55,30 +40,6 @@ _METHODS = {
     Verb.UPDATE: "PUT",
     Verb.PATCH: "PATCH",
 }
-
-
-@dataclass(frozen=True)
-class Request:
-    """One call of the API."""
-
-    verb: Verb
-    resource: Resource
-    namespace: str | None = None
-    name: str | None = None
-    subresource: str = ""
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Raw | None = None
-    content_type: str = "application/json"
-
-    @property
-    def path(self) -> str:
-        return self.resource.path(self.namespace, self.name, self.subresource)
-
-    @property
-    def what(self) -> str:
-        """The object, for messages: `Deployment default/churn`."""
-        where = "/".join(part for part in (self.namespace, self.name) if part)
-        return f"{self.resource.kind} {where}".strip()
 
 
 class _Trip:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import Protocol, cast
 
 from podium.cluster import resources
-from podium.cluster.connection import ApiConnection, Request, Verb
+from podium.cluster.connection import ApiConnection
 from podium.cluster.errors import NotFound
 from podium.cluster.events import micro_time
+from podium.cluster.request import Request, Verb
 from podium.cluster.resources import Raw
 
 LEASE_CALL_DEADLINE = 3.0  # seconds; three tries fit into one lease of 12 s

@@ -19,7 +19,7 @@ from podium.cluster import (
     PodiumKind,
     load_access,
 )
-from podium.cluster.connection import Request, Verb
+from podium.cluster.request import Request, Verb
 from podium.cluster.resources import Resource
 from podium.engine.decision import EventType
 from podium.targets import apply_body, conflict_policy, field_manager, observe

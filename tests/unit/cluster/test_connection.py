@@ -16,7 +16,7 @@ from podium.cluster import (
     Unauthenticated,
 )
 from podium.cluster import connection as module
-from podium.cluster.connection import Request, Verb
+from podium.cluster.request import Request, Verb
 from podium.cluster.resources import DEPLOYMENTS
 
 READ = Request(Verb.GET, DEPLOYMENTS, "ml", "churn")
