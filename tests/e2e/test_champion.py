@@ -53,7 +53,7 @@ def test_two_champions_then_one_whose_server_ends_in_bake(scene: Scene) -> None:
     status = scene.wait_phase(third, "RolledBack")
     scene.assert_all_serve(second)
     assert scene.stages() == {first: "Archived", second: "Production", third: "Archived"}
-    # One exit: not ready, ended, started again. What the operator sees of it is a matter of a second.
+    # One exit: not ready, ended, started again. Which of them is seen first varies.
     told = status["attempt"]["reason"]
     assert told in ("ReadinessLost", "ContainerFailed", "ContainerRestarted")
     assert [each["version"] for each in status["quarantined"]] == [third]
