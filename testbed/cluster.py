@@ -140,6 +140,11 @@ class Cluster:
         down(self.name)
 
 
+def provide_programs(size: Size | str) -> dict[str, Path]:
+    """What a cluster of that size runs, by name; built where the cache lacks it (minutes)."""
+    return binaries.provide(_MODULES[Size(size)])
+
+
 def up(name: str = "default", size: str | Size = Size.CONTROL, simulated_nodes: int = 2) -> Cluster:
     """Make the cluster, or repair it, or find that all is well; return when it is Ready."""
     size = Size(size)
@@ -149,7 +154,7 @@ def up(name: str = "default", size: str | Size = Size.CONTROL, simulated_nodes: 
         node.install_packages()
     elif size is Size.KIND:
         kind.require()
-    programs = binaries.provide(_MODULES[size])
+    programs = provide_programs(size)
     with processes.locked(where.lock, lambda: say(f"Cluster {name} is being changed; waiting ...")):
         kept = plan.load(where)
         if kept is not None and kept.size is not size:
@@ -262,7 +267,7 @@ def find(name: str = "default") -> Cluster:
     kept = plan.load(where)
     if kept is None:
         raise TestbedError(f"no cluster {name!r}; make it with: python -m testbed up --name {name}")
-    return Cluster(where, kept, binaries.provide(_MODULES[kept.size]))
+    return Cluster(where, kept, provide_programs(kept.size))
 
 
 def down(name: str = "default") -> bool:

@@ -21,6 +21,17 @@ from tests.kubectl import Kubectl
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Builds Kubernetes before the first test: what takes minutes once is no test's time limit."""
+    if session.config.option.collectonly or os.environ.get("PODIUM_TEST_USE_KUBECONFIG") == "1":
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        for marker, size in (("cluster", "control"), ("node", "node")):
+            if any(item.get_closest_marker(marker) for item in session.items):
+                testbed_cluster.provide_programs(size)
+
+
 @pytest.fixture(scope="session")
 def control_cluster() -> Iterator[Kubectl]:
     """kubectl for a real API server with the CRDs. What was up before the tests stays up."""
