@@ -4,6 +4,7 @@ Nodes are simulated; a pod's fate is chosen by the annotation podium.dev/kwok-fa
 (docs/testbed.md). What pods really load is asked in tests/e2e.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -19,6 +20,9 @@ from typing import Any
 
 import pytest
 
+from testbed import cluster as testbed_cluster
+from testbed.cluster import Cluster
+from testbed.errors import TestbedError
 from testbed.mlflow import MlflowServer
 from testbed.postgres import free_port
 from tests.kubectl import Kubectl
@@ -236,6 +240,28 @@ def deployment(name: str = "api", fault: str = "", env: list[dict[str, str]] | N
             "template": {**pod, "spec": {"containers": [container]}},
         },
     )
+
+
+@pytest.fixture
+def bed(control_cluster: Kubectl) -> Cluster:
+    """The test bed's cluster, whose API server may be killed."""
+    try:
+        return testbed_cluster.find(control_cluster.kubeconfig.parent.name)
+    except TestbedError:
+        pytest.skip("a cluster that is not the test bed's is not ours to restart")
+
+
+@contextlib.contextmanager
+def api_server_killed(bed: Cluster) -> Iterator[None]:
+    """Away until the end of the block; then there again, and the nodes too."""
+    bed.stop("kube-apiserver", grace=0)
+    try:
+        yield
+    finally:
+        bed.start("kube-apiserver")
+        # After an outage kwok waits so long that its nodes count as lost, which no kubelet does.
+        bed.restart("kwok")
+        bed.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed import cluster as testbed_cluster
 from testbed.cluster import Cluster
-from testbed.errors import TestbedError
 from testbed.mlflow import MlflowServer
 from testbed.postgres import free_port
+from tests.integration.operator.conftest import api_server_killed
 from tests.kubectl import Kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -63,15 +62,6 @@ class Replica:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)
-
-
-@pytest.fixture
-def bed(control_cluster: Kubectl) -> Cluster:
-    """The test bed's cluster, whose API server may be killed."""
-    try:
-        return testbed_cluster.find(control_cluster.kubeconfig.parent.name)
-    except TestbedError:
-        pytest.skip("a cluster that is not the test bed's is not ours to restart")
 
 
 def wait(what: str, true: Callable[[], bool], seconds: float = 40) -> float:
@@ -170,15 +160,12 @@ def test_an_api_server_that_is_away_for_a_minute_ends_nothing(
     replica = Replica(kubectl, namespace, tmp_path / "log")
     try:
         wait("it leads", lambda: replica.leads and replica.ready)
-        bed.stop("kube-apiserver", grace=0)
-        try:
+        with api_server_killed(bed):
             end = time.monotonic() + 60
             while time.monotonic() < end:
                 assert replica.page("healthz") == "ok\n", replica.log.read_text()
                 time.sleep(1)
             assert not replica.leads
-        finally:
-            bed.start("kube-apiserver")
         wait("it leads again", lambda: replica.page("healthz") == "ok\n" and replica.leads)
         apply(kubectl, resource("ModelPromotion", "p", model="m", candidate={"latest": {}}))
         seen = lambda: reason(kubectl, "modelpromotion", "p", "Stalled")  # noqa: E731
