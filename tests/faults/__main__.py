@@ -46,7 +46,8 @@ def _arguments() -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def servers(mlflow: str | None) -> Iterator[Servers]:
+def servers(mlflow: str | None = None) -> Iterator[Servers]:
+    """Real ones, with no operator."""
     name = "faults"
     cluster = testbed_cluster.up(name=name, size="control")
     with contextlib.ExitStack() as stack:

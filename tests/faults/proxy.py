@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class Servers:
     """The real ones, and the administrator's credentials."""
 
     access: Access
-    authorization: str
+    authorization: str = field(repr=False)
     mlflow: str
 
     @classmethod

@@ -6,12 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from testbed.mlflow import MlflowServer
 from tests.faults import harness
-from tests.faults.__main__ import points
+from tests.faults.__main__ import points, servers
 from tests.faults.proxy import Servers, faults_of
 from tests.faults.stories import STORIES
-from tests.kubectl import Kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(600)]
 NAMES = ("second-champion-alias", "rolled-back-in-verifying", "deleted-in-mid-attempt")
@@ -19,9 +17,10 @@ CASES = 3  # of each story
 
 
 @pytest.fixture(scope="module")
-def real(control_cluster: Kubectl) -> Iterator[Servers]:
-    with MlflowServer() as mlflow:
-        yield Servers.of(control_cluster.kubeconfig, mlflow.uri)
+def real() -> Iterator[Servers]:
+    """A cluster of its own: on the others' an operator for all namespaces may run."""
+    with servers() as made:
+        yield made
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,7 +28,8 @@ def test_what_must_hold_holds_though_a_call_breaks(real: Servers, name: str) -> 
     story = STORIES[name]
     recorded = harness.run(real, story)
     assert not recorded.violations, f"without any fault: {recorded.violations}\n{recorded.log}"
-    writes = [call for call in points(recorded.calls) if call.writes]
+    # How often status is written in one phase depends on how fast the pods are.
+    writes = [call for call in points(recorded.calls) if call.writes and call.nth == 1]
     chosen = random.Random(name)
     cases = [(call, chosen.choice(faults_of(call))) for call in chosen.sample(writes, CASES)]
     with ThreadPoolExecutor(CASES) as pool:
