@@ -28,7 +28,7 @@ from tests.kubectl import Kubectl
 
 _SIGNS = {"held": "[green]●[/]", "violated": "[red]✘[/]", "did not fire": "[yellow]○[/]"}
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 200)
 
 
 def _arguments() -> argparse.Namespace:
@@ -104,7 +104,10 @@ def points(calls: tuple[Call, ...]) -> list[Call]:
 
 def _table(name: str, outcomes: dict[tuple[Call, Fault], Outcome], words: Counter[str]) -> Table:
     used = [fault for fault in Fault if any(f is fault for _, f in outcomes)]
-    table = Table("call", *(fault.name for fault in used), title=f"{name}: {dict(words)}")
+    table = Table(title=f"{name}: {dict(words)}")
+    table.add_column("call", no_wrap=True)
+    for fault in used:
+        table.add_column(fault.name)
     for call in dict.fromkeys(call for call, _ in outcomes):
         row = [outcomes.get((call, fault)) for fault in used]
         table.add_row(str(call), *(_SIGNS[each.word] if each else "" for each in row))
