@@ -49,6 +49,15 @@ def control_cluster() -> Iterator[Kubectl]:
 
 
 @pytest.fixture
+def bed(control_cluster: Kubectl) -> testbed_cluster.Cluster:
+    """The test bed's cluster, whose API server may be killed."""
+    try:
+        return testbed_cluster.find(control_cluster.kubeconfig.parent.name)
+    except TestbedError:
+        pytest.skip("a cluster that is not the test bed's is not ours to restart")
+
+
+@pytest.fixture
 def namespace(control_cluster: Kubectl) -> Iterator[str]:
     """A namespace of this test's own."""
     name = f"test-{secrets.token_hex(4)}"

@@ -6,25 +6,13 @@ from typing import Any
 import pytest
 
 from podium.cluster import ApiUnavailable, KubernetesClient
-from testbed import cluster as testbed_cluster
-from testbed.errors import TestbedError
-from tests.kubectl import Kubectl
+from testbed.cluster import Cluster
 
 pytestmark = pytest.mark.cluster
 
 
-@pytest.fixture
-def bed(control_cluster: Kubectl) -> testbed_cluster.Cluster:
-    """The test bed's cluster, whose API server may be killed."""
-    name = control_cluster.kubeconfig.parent.name
-    try:
-        return testbed_cluster.find(name)
-    except TestbedError:
-        pytest.skip("a cluster that is not the test bed's is not ours to restart")
-
-
 async def test_a_read_survives_a_restart(
-    client: KubernetesClient, promotion: dict[str, Any], bed: testbed_cluster.Cluster
+    client: KubernetesClient, promotion: dict[str, Any], bed: Cluster
 ) -> None:
     namespace = promotion["metadata"]["namespace"]
     assert await client.get_promotion(namespace, "churn") is not None

@@ -20,9 +20,7 @@ from typing import Any
 
 import pytest
 
-from testbed import cluster as testbed_cluster
 from testbed.cluster import Cluster
-from testbed.errors import TestbedError
 from testbed.mlflow import MlflowServer
 from testbed.postgres import free_port
 from tests.kubectl import Kubectl
@@ -240,15 +238,6 @@ def deployment(name: str = "api", fault: str = "", env: list[dict[str, str]] | N
             "template": {**pod, "spec": {"containers": [container]}},
         },
     )
-
-
-@pytest.fixture
-def bed(control_cluster: Kubectl) -> Cluster:
-    """The test bed's cluster, whose API server may be killed."""
-    try:
-        return testbed_cluster.find(control_cluster.kubeconfig.parent.name)
-    except TestbedError:
-        pytest.skip("a cluster that is not the test bed's is not ours to restart")
 
 
 @contextlib.contextmanager
