@@ -114,20 +114,7 @@ def run(
         operator.start(proxy.kubernetes)
         stack.callback(operator.kill)
         play = Play(world, operator.check)
-        try:
-            story.given(play)
-            _rest(proxy)
-            watch.begin()
-            proxy.arm()
-            story.drive(play)
-            play.wait("the end of the story", story.end)
-            play.wait("MLflow has the whole ledger", lambda state: not watch.end(state))
-            if not _rest(proxy, seconds=30.0):
-                outcome.violations.append(f"I8: still writing: {proxy.seen[-3:]}")
-            state = play.wait("it stays so", story.end, 5.0)
-            outcome.violations += watch.end(state)
-        except AssertionError as error:
-            outcome.violations.append(f"I5: {error}; {describe(world.state())}")
+        outcome.violations += asyncio.run(_play(play, story, watch, proxy))
         outcome.violations += watch.violations
         outcome.calls, outcome.fired = tuple(proxy.seen), proxy.fired
         outcome.log = operator.log.read_text(errors="replace")
@@ -137,12 +124,32 @@ def run(
     return outcome
 
 
-def _rest(proxy: Proxy, seconds: float = 20.0) -> bool:
+async def _play(play: Play, story: Story, watch: Watch, proxy: Proxy) -> list[str]:
+    """What was violated in the end; what was on the way, `watch` has."""
+    found = []
+    try:
+        await story.given(play)
+        await _rest(proxy)
+        watch.begin()
+        proxy.arm()
+        await story.drive(play)
+        await play.wait("the end of the story", story.end)
+        await play.wait("MLflow has the whole ledger", lambda state: not watch.end(state))
+        if not await _rest(proxy, seconds=30.0):
+            found.append(f"I8: still writing: {proxy.seen[-3:]}")
+        state = await play.wait("it stays so", story.end, 5.0)
+        found += watch.end(state)
+    except AssertionError as error:
+        found.append(f"I5: {error}; {describe(play.world.state())}")
+    return found
+
+
+async def _rest(proxy: Proxy, seconds: float = 20.0) -> bool:
     """Waits until nothing was written for a while. False: it never stopped."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         before = proxy.writes
-        time.sleep(REST_SECONDS)
+        await asyncio.sleep(REST_SECONDS)
         if proxy.writes == before:
             return True
     return False

@@ -1,13 +1,14 @@
 """The stories: what is there before, what happens, and what must be true in the end.
 
 Each begins with version 1 as the champion that Podium took over (but the first, which begins
-with nothing), because calls are counted and broken only from `drive` on.
+with nothing), because calls are counted and broken only from `drive` on. Steps are coroutines,
+so that a story can be told to real servers and in simulated time.
 """
 
-import time
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from tests.faults.world import State, World
 
@@ -17,28 +18,49 @@ API = "api"
 PATIENCE = 90.0
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Perform(Protocol):
+    """How a blocking call to a server is made: in a thread, or at once where nothing blocks."""
+
+    async def __call__(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+
 @dataclass
 class Play:
     """One run of a story: hands, eyes, and how long to wait."""
 
     world: World
     alive: Callable[[], None]
+    do: Perform = asyncio.to_thread
 
-    def wait(self, what: str, true: Callable[[State], bool], seconds: float = PATIENCE) -> State:
-        end = time.monotonic() + seconds
+    async def wait(
+        self, what: str, true: Callable[[State], bool], seconds: float = PATIENCE
+    ) -> State:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
         while True:
             self.alive()
-            state = self.world.state()
+            state = await self.do(self.world.state)
             if true(state):
                 return state
-            if time.monotonic() > end:
+            if loop.time() > end:
                 raise AssertionError(f"not within {seconds:.0f} s: {what}; {describe(state)}")
-            time.sleep(0.25)
+            await asyncio.sleep(0.25)
 
-    def register(self, accuracy: float) -> str:
-        return self.world.registry.register(self.world.model, accuracy=accuracy)
+    async def register(self, accuracy: float) -> str:
+        return await self.do(self.world.registry.register, self.world.model, accuracy=accuracy)
 
-    def promote(self, name: str = "p", **spec: Any) -> None:
+    async def set_alias(self, version: str, alias: str = "champion") -> None:
+        await self.do(self.world.registry.set_alias, self.world.model, alias, version)
+
+    async def set_stage(self, version: str, stage: str) -> None:
+        body = {"name": self.world.model, "version": version, "stage": stage}
+        await self.do(self.world.registry.call, "POST", "model-versions/transition-stage", body)
+
+    async def promote(self, name: str = "p", **spec: Any) -> None:
         base: dict[str, Any] = {
             "registryRef": {"name": "mlflow"},
             "model": self.world.model,
@@ -49,14 +71,17 @@ class Play:
         }
         merged = {key: value for key, value in {**base, **spec}.items() if value is not None}
         body = _object("podium.dev/v1alpha1", "ModelPromotion", name, merged)
-        self.world.apply("modelpromotions", body)
+        await self.do(self.world.apply, "modelpromotions", body)
 
-    def decide(self, name: str, action: str, **spec: Any) -> None:
+    async def unpromote(self, name: str = "p") -> None:
+        await self.do(self.world.cluster.call, "DELETE", self.world.path("modelpromotions", name))
+
+    async def decide(self, name: str, action: str, **spec: Any) -> None:
         full = {"promotionRef": {"name": "p"}, "action": action, "decidedBy": "ann", **spec}
         body = _object("podium.dev/v1alpha1", "PromotionDecision", name, full)
-        self.world.apply("promotiondecisions", body)
+        await self.do(self.world.apply, "promotiondecisions", body)
 
-    def deploy(self, name: str = API, fault: str = "") -> None:
+    async def deploy(self, name: str = API, fault: str = "") -> None:
         labels = {"app": name}
         annotations = {"podium.dev/kwok-fault": fault} if fault else {}
         template = {
@@ -64,10 +89,17 @@ class Play:
             "spec": {"containers": [{"name": "server", "image": "serving"}]},
         }
         spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
-        self.world.apply("deployments", _object("apps/v1", "Deployment", name, spec), "apps/v1")
+        body = _object("apps/v1", "Deployment", name, spec)
+        await self.do(self.world.apply, "deployments", body, "apps/v1")
+
+    async def spoil(self, pod: str, fault: str = "not-ready") -> None:
+        """The node does this to the pod from now on."""
+        body = {"metadata": {"annotations": {"podium.dev/kwok-fault": fault}}}
+        path, kind = self.world.path("pods", pod, "v1"), "application/merge-patch+json"
+        await self.do(self.world.cluster.call, "PATCH", path, body, kind)
 
 
-Step = Callable[[Play], None]
+Step = Callable[[Play], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -130,22 +162,21 @@ def describe(state: State) -> str:
     )
 
 
-def _nothing(play: Play) -> None:
-    play.deploy()
+async def _nothing(play: Play) -> None:
+    await play.deploy()
 
 
 def _adopted(fault: str = "", targets: Sequence[str] = (API,), **spec: Any) -> Step:
     """Version 1 was champion before Podium came."""
 
-    def given(play: Play) -> None:
-        play.register(GOOD)
-        play.world.registry.set_alias(play.world.model, "champion", "1")
-        body = {"name": play.world.model, "version": "1", "stage": "Production"}
-        play.world.registry.call("POST", "model-versions/transition-stage", body)
+    async def given(play: Play) -> None:
+        await play.register(GOOD)
+        await play.set_alias("1")
+        await play.set_stage("1", "Production")
         for each in targets:
-            play.deploy(each, fault)
-        play.promote(targets=[target(each) for each in targets], **spec)
-        play.wait(
+            await play.deploy(each, fault)
+        await play.promote(targets=[target(each) for each in targets], **spec)
+        await play.wait(
             "version 1 is taken over",
             lambda s: settled(s) and s.alias == "1" and all(s.ready(t) >= 2 for t in targets),
         )
@@ -153,77 +184,75 @@ def _adopted(fault: str = "", targets: Sequence[str] = (API,), **spec: Any) -> S
     return given
 
 
-def _promoted_in_version_mode(play: Play) -> None:
-    play.register(GOOD)
-    play.deploy()
-    play.promote(targets=[target(API, version_mode=True)])
-    play.wait("version 1 serves", at("1", API, stages={"1": "Production"}))
+async def _promoted_in_version_mode(play: Play) -> None:
+    await play.register(GOOD)
+    await play.deploy()
+    await play.promote(targets=[target(API, version_mode=True)])
+    await play.wait("version 1 serves", at("1", API, stages={"1": "Production"}))
 
 
-def _promoted_twice(play: Play) -> None:
-    _adopted()(play)
-    play.register(GOOD)
-    play.wait("2 serves", at("2", API, stages=TWO))
+async def _promoted_twice(play: Play) -> None:
+    await _adopted()(play)
+    await play.register(GOOD)
+    await play.wait("2 serves", at("2", API, stages=TWO))
 
 
-def _refused_second(play: Play) -> None:
-    _adopted()(play)
-    play.register(BAD)
-    play.wait("2 is refused", lambda s: phase(s) == ("2", "Rejected"))
+async def _refused_second(play: Play) -> None:
+    await _adopted()(play)
+    await play.register(BAD)
+    await play.wait("2 is refused", lambda s: phase(s) == ("2", "Rejected"))
 
 
-def _waiting_second(play: Play) -> None:
-    _adopted(supersede="Always", approval={"required": 1})(play)
-    play.register(GOOD)
-    play.wait("2 waits for approval", lambda s: phase(s) == ("2", "AwaitingApproval"))
+async def _waiting_second(play: Play) -> None:
+    await _adopted(supersede="Always", approval={"required": 1})(play)
+    await play.register(GOOD)
+    await play.wait("2 waits for approval", lambda s: phase(s) == ("2", "AwaitingApproval"))
 
 
-def _chain(play: Play) -> None:
-    play.deploy("api")
-    play.deploy("staging")
+async def _chain(play: Play) -> None:
+    await play.deploy("api")
+    await play.deploy("staging")
     staging = {"alias": "staging", "stage": "Staging", "targets": [target("staging")]}
-    play.promote("staging", **staging)
-    play.promote(candidate={"alias": "staging"}, gates=[])
+    await play.promote("staging", **staging)
+    await play.promote(candidate={"alias": "staging"}, gates=[])
 
 
-def _first(play: Play) -> None:
-    play.register(GOOD)
-    play.promote()
+async def _first(play: Play) -> None:
+    await play.register(GOOD)
+    await play.promote()
 
 
 def _register(accuracy: float) -> Step:
-    def drive(play: Play) -> None:
-        play.register(accuracy)
+    async def drive(play: Play) -> None:
+        await play.register(accuracy)
 
     return drive
 
 
-def _second_loses_readiness(play: Play) -> None:
-    play.register(GOOD)
-    play.wait("2 bakes", lambda s: phase(s) == ("2", "Baking"))
-    for pod in play.world.state().pods:
+async def _second_loses_readiness(play: Play) -> None:
+    await play.register(GOOD)
+    state = await play.wait("2 bakes", lambda s: phase(s) == ("2", "Baking"))
+    for pod in state.pods:
         annotations = pod["metadata"].get("annotations") or {}
         if annotations.get("podium.dev/model-version") == "2":
-            path = play.world.path("pods", pod["metadata"]["name"], "v1")
-            body = {"metadata": {"annotations": {"podium.dev/kwok-fault": "not-ready"}}}
-            play.world.cluster.call("PATCH", path, body, "application/merge-patch+json")
+            await play.spoil(pod["metadata"]["name"])
 
 
-def _rollback_is_asked(play: Play) -> None:
-    play.decide("back", "Rollback", reason="answers look wrong")
+async def _rollback_is_asked(play: Play) -> None:
+    await play.decide("back", "Rollback", reason="answers look wrong")
 
 
-def _alias_is_moved_by_hand(play: Play) -> None:
-    play.world.registry.set_alias(play.world.model, "champion", "2")
-    time.sleep(1.5)  # longer than a poll: else the end is there before it began
+async def _alias_is_moved_by_hand(play: Play) -> None:
+    await play.set_alias("2")
+    await asyncio.sleep(1.5)  # longer than a poll: else the end is there before it began
 
 
-def _deleted_and_made_again(play: Play) -> None:
-    play.register(GOOD)
-    play.wait("2 is on its way", lambda s: s.attempt.get("version") == "2")
-    play.world.cluster.call("DELETE", play.world.path("modelpromotions", "p"))
-    time.sleep(1.0)
-    play.promote()
+async def _deleted_and_made_again(play: Play) -> None:
+    await play.register(GOOD)
+    await play.wait("2 is on its way", lambda s: s.attempt.get("version") == "2")
+    await play.unpromote()
+    await asyncio.sleep(1.0)
+    await play.promote()
 
 
 TWO = {"1": "Archived", "2": "Production"}
