@@ -14,7 +14,10 @@ export PATH := $(CURDIR)/build/bin:$(PATH)
 
 # Real pods need root on Linux, or a cluster that somebody else made.
 NODE := $(if $(filter 0,$(shell id -u))$(filter 1,$(PODIUM_TEST_USE_KUBECONFIG)),yes)
-KINDS := $(wildcard tests/unit tests/integration tests/faults tests/e2e)
+KINDS := $(wildcard tests/e2e tests/integration tests/faults tests/unit)
+# Most tests wait for a server most of the time, so there is one worker more than CI has cores.
+WORKERS ?= 3
+SPREAD := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help
 help:  ## list these commands
@@ -30,7 +33,7 @@ demo-down:  ## remove all that the demo made; caches stay
 .PHONY: test test-fast test-unit test-integration test-e2e
 test: $(READY)  ## every test: unit, integration, and e2e where this user is root
 	@echo "Runs:$(foreach kind,$(KINDS), $(notdir $(kind)))$(if $(NODE),, (but none that needs a real node: not root))"
-	$(BIN)/pytest -v --durations=15 $(if $(NODE),,-m "not node") $(KINDS)
+	$(BIN)/pytest -v --durations=15 $(SPREAD) $(if $(NODE),,-m "not node") $(KINDS)
 
 test-fast: test-unit  ## the tests that take seconds
 

@@ -2,7 +2,8 @@
 
 Environment:
 PODIUM_TEST_USE_KUBECONFIG=1  use the cluster of KUBECONFIG instead of the test bed's
-PODIUM_TEST_CLUSTER=name      name of the test bed's cluster, `pytest` unless told otherwise
+PODIUM_TEST_CLUSTER=name      name of the test bed's cluster, `pytest` unless told otherwise; each
+                              worker of pytest-xdist has its own
 PODIUM_TEST_KEEP=1            leave that cluster up at the end
 """
 
@@ -19,6 +20,15 @@ from testbed.errors import TestbedError
 from tests.kubectl import Kubectl
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run on several workers, one takes a whole file, for its fixtures are dear, and
+    one takes all of tests/e2e, for a machine has one real node."""
+    for item in items:
+        path = item.path.relative_to(ROOT)
+        group = "e2e" if path.parts[:2] == ("tests", "e2e") else str(path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -39,6 +49,8 @@ def control_cluster() -> Iterator[Kubectl]:
         yield with_crds(_kubectl_of_environment())
         return
     name = os.environ.get("PODIUM_TEST_CLUSTER", "pytest")
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        name = f"{name}-{worker}"
     keep = os.environ.get("PODIUM_TEST_KEEP") == "1" or _is_up(name)
     cluster = testbed_cluster.up(name=name, size="control")
     try:
