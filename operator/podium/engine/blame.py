@@ -2,7 +2,8 @@
 
 Careful: a version is at fault only when one of its containers started and then failed, or
 was still not ready at the deadline, with an otherwise unchanged template. Quota, scheduling,
-image pull, eviction, or a template that the user changed are nobody's quarantine.
+image pull, eviction, or a template that the user changed are nobody's quarantine; nor is a
+container that could not load its model because the registry was away.
 """
 
 from collections.abc import Iterable
@@ -30,10 +31,9 @@ class Blame:
 def of_rollout(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blame | None:
     """None while the rollout may still become good. Success was looked for before."""
     pods = tuple(_pods_of_move(seen, attempt.move_id))
-    late = attempt.deadline is not None and now >= attempt.deadline
-    late = late or any(t.observed and t.progress_deadline_exceeded for t in seen.targets)
-    crashing = any(_spoilt(pod) and pod.exits >= CRASH_LOOP for pod in pods)
-    if not late and not crashing:
+    back_at = seen.registry_back_at
+    crashing = any(_spoilt(pod, back_at) and pod.exits >= CRASH_LOOP for pod in pods)
+    if not crashing and not _is_late(seen, attempt, now):
         return None
     if attempt.templates is not None and templates(seen) != attempt.templates:
         return Blame(
@@ -41,12 +41,30 @@ def of_rollout(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blam
             Reason.TEMPLATE_CHANGED,
             "the pod template was changed by somebody else during the rollout",
         )
-    return _of_pods(pods, next((t.trouble for t in seen.targets if t.trouble), None))
+    trouble = next((t.trouble for t in seen.targets if t.trouble), None)
+    return _of_pods(pods, trouble, back_at)
 
 
-def _of_pods(pods: tuple[PodState, ...], target_trouble: str | None) -> Blame:
-    if failed := [pod for pod in pods if _spoilt(pod)]:
+def _is_late(seen: Observation, attempt: AttemptStatus, now: datetime) -> bool:
+    """Containers whose registry was away meanwhile have the whole time again to load from it."""
+    back_at = seen.registry_back_at
+    if back_at is not None and back_at > attempt.phase_started_at:
+        allowed = timedelta(seconds=seen.spec.rollout.progress_deadline.seconds)
+        if now < back_at + allowed:
+            return False
+    if attempt.deadline is not None and now >= attempt.deadline:
+        return True
+    return any(t.observed and t.progress_deadline_exceeded for t in seen.targets)
+
+
+def _of_pods(
+    pods: tuple[PodState, ...], target_trouble: str | None, back_at: datetime | None
+) -> Blame:
+    if failed := [pod for pod in pods if _spoilt(pod, back_at)]:
         return Blame(True, Reason.CONTAINER_FAILED, _failure(failed[0]))
+    if untried := [pod for pod in pods if _fails(pod) and not pod.container_started_at]:
+        text = f"pod {untried[0].name} failed while the registry was away and was not started again"
+        return Blame(False, Reason.PROGRESS_DEADLINE, text)
     if excused := [pod for pod in pods if pod.disrupted or pod.trouble]:
         why = excused[0].trouble or "it was evicted or its node was lost"
         return Blame(False, Reason.PROGRESS_DEADLINE, f"pod {excused[0].name}: {why}")
@@ -61,9 +79,16 @@ def _of_pods(pods: tuple[PodState, ...], target_trouble: str | None) -> Blame:
     return Blame(False, Reason.PROGRESS_DEADLINE, f"{text}: {why}")
 
 
-def _spoilt(pod: PodState) -> bool:
+def _fails(pod: PodState) -> bool:
     """Its container failed and it is not ready since. (One that serves now keeps nothing up.)"""
     return pod.failed and not pod.ready and not pod.disrupted
+
+
+def _spoilt(pod: PodState, back_at: datetime | None) -> bool:
+    """It fails, and not because the registry was away when that run of its container began."""
+    began = pod.failed_run_began
+    excused = back_at is not None and began is not None and began < back_at
+    return _fails(pod) and not excused
 
 
 def of_bake(seen: Observation, attempt: AttemptStatus) -> Blame | None:

@@ -78,6 +78,7 @@ class PodState:
     exits: int  # how often it has ended: its restarts, and one more while it does not run again
     failed: bool  # it exited with an error (now or before its last restart) or crash-loops
     container_started_at: datetime | None  # of the container that runs now
+    failed_run_began: datetime | None = None  # start of the run that failed last
     ready_since: datetime | None = None  # lastTransitionTime of the Ready condition, if True
     ready_lost_at: datetime | None = None  # lastTransitionTime of Ready, if False after start
     disrupted: bool = False  # evicted, preempted, drained, node lost: not the version's fault
@@ -157,6 +158,7 @@ class Observation:
     cluster_id: str  # UID of the namespace kube-system
     operator_version: str
     registry_problem: Problem | None = None  # no model state because of it
+    registry_back_at: datetime | None = None  # it answers since then, as its Ready condition says
     model: ModelState | None = None  # None with registry_problem None: the model does not exist
     targets: tuple[TargetState, ...] = ()
     decisions: tuple[PromotionDecision, ...] = ()  # without an outcome, oldest first

@@ -58,6 +58,7 @@ def pod_state(pod: Raw, container: str) -> PodState:
         exits=restarts + (1 if stands_still or crash_loop else 0),
         failed=bool(failures) or crash_loop,
         container_started_at=running_since,
+        failed_run_began=_time(failures[0].get("startedAt")) if failures else None,
         ready_since=_time(ready.get("lastTransitionTime"))
         if ready.get("status") == "True"
         else None,

@@ -110,6 +110,36 @@ def test_at_the_deadline(name: str) -> None:
     assert of_rollout(LATE, *pods) == blamed
 
 
+BACK = START + timedelta(seconds=30)  # the registry was away until then
+DURING = replace(TWICE, failed_run_began=START + timedelta(seconds=10))
+AFTER = replace(TWICE, failed_run_began=START + timedelta(seconds=40))
+SINCE_THEN = timedelta(minutes=10)
+
+THE_REGISTRY_WAS_AWAY = {
+    "crashed without it": (EARLY, DURING, None),
+    "crashes with it as well": (EARLY, AFTER, (VERSION, Reason.CONTAINER_FAILED)),
+    "still loads at the attempt's deadline": (
+        BACK + SINCE_THEN - timedelta(seconds=1),
+        DURING,
+        None,
+    ),
+    "not ready though it had the whole time again": (
+        BACK + SINCE_THEN,
+        STARTING,
+        (VERSION, Reason.NOT_READY_IN_TIME),
+    ),
+    "not started again": (BACK + SINCE_THEN, DURING, (NOBODY, Reason.PROGRESS_DEADLINE)),
+}
+
+
+@pytest.mark.parametrize("name", THE_REGISTRY_WAS_AWAY)
+def test_no_version_is_blamed_for_a_registry_that_was_away(name: str) -> None:
+    now, pod, blamed = THE_REGISTRY_WAS_AWAY[name]
+    observation = replace(seen(pod), registry_back_at=BACK)
+    found = blame.of_rollout(observation, ATTEMPT, now)
+    assert ((found.at_fault, found.reason) if found else None) == blamed
+
+
 def test_the_deployments_own_deadline_counts_as_well() -> None:
     assert of_rollout(EARLY, STARTING, progress_deadline_exceeded=True) == (
         VERSION,

@@ -203,3 +203,10 @@ def test_a_ready_pod_says_since_when() -> None:
     assert seen.container_started_at == datetime(2026, 11, 21, 14, 0, 5, tzinfo=UTC)
     assert seen.move_id == "m1"
     assert seen.trouble is None
+
+
+def test_the_start_of_the_run_that_failed_is_known() -> None:
+    assert see(pod(CRASHED)).failed_run_began == datetime.fromisoformat(
+        CRASHED["lastState"]["terminated"]["startedAt"]
+    )
+    assert see(pod(SERVING)).failed_run_began is None
