@@ -31,7 +31,6 @@ class EntryAction(StrEnum):
     HELD = "Held"
     RELEASED = "Released"  # of a quarantine when `to` names a version, else of the hold
     RETRIED = "Retried"
-    SIGNER_ACCEPTED = "SignerAccepted"  # a person accepted entries of an unknown signer
 
 
 class LedgerEntry(Resource, frozen=True, kw_only=True):
