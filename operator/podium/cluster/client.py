@@ -7,9 +7,10 @@ asks the fence first.
 
 import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import cast
 
+from podium.clock import SYSTEM, Clock
 from podium.cluster import resources
 from podium.cluster.connection import ApiConnection, Fence
 from podium.cluster.errors import ClusterError, NotFound
@@ -26,13 +27,19 @@ class KubernetesClient:
     """The API of one cluster, as Podium uses it."""
 
     def __init__(
-        self, connection: ApiConnection, *, fence: Fence, reporting_instance: str = "podium"
+        self,
+        connection: ApiConnection,
+        *,
+        fence: Fence,
+        reporting_instance: str = "podium",
+        clock: Clock = SYSTEM,
     ) -> None:
         """`fence` is called before each write with the seconds that it may take, and raises
         NotLeader. `reporting_instance` (the pod's name) is what Events say wrote them."""
         self._connection = connection
         self._fence = fence
         self._reporting_instance = reporting_instance
+        self._clock = clock
         self._series = EventSeries()
 
     async def cluster_id(self) -> str:
@@ -166,7 +173,7 @@ class KubernetesClient:
         API server says: an Event that is lost is logged.
         """
         note = Note(regarding, type, reason, message, action)
-        now = datetime.now(UTC)
+        now = self._clock.now()
         step = self._series.next(note, now)
         if step is None:
             return

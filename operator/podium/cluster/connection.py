@@ -12,10 +12,10 @@ import aiohttp
 import msgspec
 import tenacity
 
+from podium.clock import SYSTEM, Clock
 from podium.cluster import answers
 from podium.cluster.access import Access, AccessError
 from podium.cluster.answers import Answer
-from podium.cluster.clock import monotonic
 from podium.cluster.errors import (
     AmbiguousWrite,
     ApiUnavailable,
@@ -45,10 +45,21 @@ _METHODS = {
 class _Trip:
     """How far a request came: what a lost answer means depends on it."""
 
-    def __init__(self, deadline: float, writes: bool) -> None:
-        self.deadline = deadline
-        self.writes = writes
+    def __init__(self, clock: Clock, deadline: float, writes: bool) -> None:
+        self._clock = clock
+        self._deadline = deadline
+        self._writes = writes
         self.sent = False
+
+    def begin(self) -> None:
+        """A connection is in hand and the bytes go next."""
+        if self._clock.monotonic() >= self._deadline:
+            # The process slept (SIGSTOP, a stalled loop) since the fence was asked.
+            raise _NotSentError("the deadline passed before the request could be sent")
+        if self.sent and self._writes:
+            # aiohttp repeats a PUT when a kept connection turns out to be closed.
+            raise aiohttp.ServerDisconnectedError("connection lost")
+        self.sent = True
 
 
 class _NotSentError(Exception):
@@ -63,11 +74,13 @@ class ApiConnection:
         access: Access,
         *,
         on_request: OnRequest | None = None,
+        clock: Clock = SYSTEM,
         pool_size: int = 100,
         user_agent: str = "podium-operator",
     ) -> None:
         self._access = access
         self._observe = on_request or (lambda _verb, _resource, _seconds, _outcome: None)
+        self._clock = clock
         self._pool_size = pool_size
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
@@ -80,11 +93,12 @@ class ApiConnection:
 
     async def read(self, request: Request, *, deadline: float = READ_DEADLINE) -> Raw:
         """The answer within `deadline` seconds, asked again at most twice. Raises ClusterError."""
-        until = monotonic() + deadline
+        until = self._clock.monotonic() + deadline
         retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(READ_TRIES),
             wait=_Wait(),
-            retry=tenacity.retry_if_exception(lambda error: _worth_repeating(error, until)),
+            sleep=self._clock.sleep,
+            retry=tenacity.retry_if_exception(lambda error: self._worth_repeating(error, until)),
             reraise=True,
         )
         return await retrying(self._exchange, request, until)
@@ -96,7 +110,7 @@ class ApiConnection:
 
         `fence` is asked just before, with the seconds that the write may take.
         """
-        until = monotonic() + deadline
+        until = self._clock.monotonic() + deadline
         if fence is not None:
             fence(deadline)
         return await self._exchange(request, until)
@@ -109,7 +123,7 @@ class ApiConnection:
             return await self._attempt(request, until, again=True)
 
     async def _attempt(self, request: Request, until: float, *, again: bool) -> Raw:
-        started = monotonic()
+        started = self._clock.monotonic()
         outcome = "cancelled"
         try:
             answer = await self._bounded(request, until, again=again)
@@ -120,13 +134,13 @@ class ApiConnection:
             outcome = type(error).__name__
             raise
         finally:
-            seconds = monotonic() - started
+            seconds = self._clock.monotonic() - started
             self._observe(request.verb.value, request.resource.plural, seconds, outcome)
 
     async def _bounded(self, request: Request, until: float, *, again: bool) -> Answer:
-        trip = _Trip(until, request.verb.writes)
+        trip = _Trip(self._clock, until, request.verb.writes)
         try:
-            async with asyncio.timeout(max(0.0, until - monotonic())):
+            async with asyncio.timeout(max(0.0, until - self._clock.monotonic())):
                 authorization = await self._access.authorization(again=again)
                 return await self._send(request, authorization, trip)
         except (TimeoutError, aiohttp.ClientError, OSError, AccessError, _NotSentError) as error:
@@ -169,6 +183,12 @@ class ApiConnection:
             )
         return self._session
 
+    def _worth_repeating(self, error: BaseException, until: float) -> bool:
+        if not isinstance(error, ApiUnavailable) or isinstance(error, Unauthenticated):
+            return False
+        # With less than a second left another try could only end in a timeout.
+        return self._clock.monotonic() + (error.retry_after or 0.0) + 1.0 < until
+
     def _no_answer(self, request: Request, trip: _Trip, error: Exception) -> ClusterError:
         cause = "no answer in time" if isinstance(error, TimeoutError) else _cause(error)
         said = f"{request.verb} of {request.what}: the API server at {self._access.server} "
@@ -183,15 +203,8 @@ class ApiConnection:
 async def _about_to_send(
     _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
 ) -> None:
-    """A connection is in hand and the bytes go next."""
     trip: _Trip = context.trace_request_ctx
-    if monotonic() >= trip.deadline:
-        # The process slept (SIGSTOP, a stalled loop) since the fence was asked.
-        raise _NotSentError("the deadline passed before the request could be sent")
-    if trip.sent and trip.writes:
-        # aiohttp repeats a PUT when a kept connection turns out to be closed.
-        raise aiohttp.ServerDisconnectedError("connection lost")
-    trip.sent = True
+    trip.begin()
 
 
 class _Wait(tenacity.wait.wait_base):
@@ -204,13 +217,6 @@ class _Wait(tenacity.wait.wait_base):
         error = outcome.exception() if outcome is not None else None
         asked = error.retry_after if isinstance(error, ApiUnavailable) else None
         return self._otherwise(retry_state) if asked is None else asked
-
-
-def _worth_repeating(error: BaseException, until: float) -> bool:
-    if not isinstance(error, ApiUnavailable) or isinstance(error, Unauthenticated):
-        return False
-    # With less than a second left another try could only end in a timeout.
-    return monotonic() + (error.retry_after or 0.0) + 1.0 < until
 
 
 def _cause(error: Exception) -> str:

@@ -8,18 +8,18 @@ wall clocks of machines are never compared. The Lease is surely ours for its dur
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import replace
 
-from podium.cluster.clock import monotonic
+from podium.clock import SYSTEM, Clock
 from podium.cluster.errors import ClusterError, Conflict, NotFound, NotLeader
-from podium.cluster.lease import LeaseRecord, LeaseStore, micro_now, renewed
+from podium.cluster.events import micro_time
+from podium.cluster.lease import LeaseRecord, LeaseStore
 
 LEASE_SECONDS = 12
 RENEW_SECONDS = 2.0  # between the starts of two renewals, or of two tries
 
 _log = logging.getLogger(__name__)
-
-Sleep = Callable[[float], Awaitable[None]]
 
 
 def new_identity(pod_name: str) -> str:
@@ -42,8 +42,7 @@ class LeaderElection:
         on_lost: Callable[[], None] | None = None,
         lease_seconds: int = LEASE_SECONDS,
         renew_seconds: float = RENEW_SECONDS,
-        clock: Callable[[], float] = monotonic,
-        sleep: Sleep = asyncio.sleep,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.identity = identity
         self._store = store
@@ -52,7 +51,6 @@ class LeaderElection:
         self._lease_seconds = lease_seconds
         self._renew_seconds = renew_seconds
         self._clock = clock
-        self._sleep = sleep
         self._observed: LeaseRecord | None = None
         self._observed_at = 0.0
         self._ours_until: float | None = None
@@ -64,11 +62,11 @@ class LeaderElection:
 
     def valid_for(self) -> float:
         """Seconds for which the Lease is surely ours; 0 or less: it is not, or may not be."""
-        return 0.0 if self._ours_until is None else self._ours_until - self._clock()
+        return 0.0 if self._ours_until is None else self._ours_until - self._clock.monotonic()
 
     def heard_ago(self) -> float | None:
         """Seconds since the API server last answered about the Lease; None: not yet."""
-        return None if self._heard_at is None else self._clock() - self._heard_at
+        return None if self._heard_at is None else self._clock.monotonic() - self._heard_at
 
     @property
     def is_leader(self) -> bool:
@@ -92,7 +90,7 @@ class LeaderElection:
         self._ended.clear()
         try:
             while not self._stopping.is_set():
-                started = self._clock()
+                started = self._clock.monotonic()
                 await self._turn()
                 await self._pause(started)
             await self._release()
@@ -113,7 +111,7 @@ class LeaderElection:
         except ClusterError as error:
             _log.warning("Lease: %s", error)
         else:
-            self._heard_at = self._clock()
+            self._heard_at = self._clock.monotonic()
         if led and not self.is_leader:
             self._ours_until = None
             _log.warning("The Lease is lost; this replica (%s) no longer leads.", self.identity)
@@ -133,7 +131,7 @@ class LeaderElection:
             self._ours_until = None
             if self._expires_in() > 0:
                 return
-        started = self._clock()
+        started = self._clock.monotonic()
         try:
             written = await self._write(observed)
         except (Conflict, NotFound):
@@ -148,17 +146,20 @@ class LeaderElection:
         if observed is None:
             return await self._store.create(self._new_term(0, ""))
         if observed.holder == self.identity:
-            return await self._store.replace(renewed(observed))
+            return await self._store.replace(replace(observed, renewed=self._now()))
         return await self._store.replace(self._new_term(observed.transitions + 1, observed.version))
 
     def _new_term(self, transitions: int, version: str) -> LeaseRecord:
-        now = micro_now()
+        now = self._now()
         return LeaseRecord(self.identity, self._lease_seconds, now, now, transitions, version)
+
+    def _now(self) -> str:
+        return micro_time(self._clock.now())
 
     def _observe(self, record: LeaseRecord | None) -> None:
         if record != self._observed:
             self._observed = record
-            self._observed_at = self._clock()
+            self._observed_at = self._clock.monotonic()
 
     def _give_way(self) -> None:
         if self._observed is None or self._observed.holder != self.identity:
@@ -168,17 +169,17 @@ class LeaderElection:
         """Seconds until another's Lease has gone unchanged for as long as it says it lasts."""
         if self._observed is None:
             return 0.0
-        return self._observed_at + self._observed.seconds - self._clock()
+        return self._observed_at + self._observed.seconds - self._clock.monotonic()
 
     async def _pause(self, started: float) -> None:
         """Until the next try is due: at the latest when the other's Lease, or ours, runs out."""
-        wait = started + self._renew_seconds - self._clock()
+        wait = started + self._renew_seconds - self._clock.monotonic()
         if self.is_leader:
             wait = min(wait, self.valid_for())
         elif self._observed is not None and self._expires_in() > 0:
             wait = min(wait, self._expires_in())
         stopping = asyncio.ensure_future(self._stopping.wait())
-        sleeping = asyncio.ensure_future(self._sleep(max(0.05, wait)))
+        sleeping = asyncio.ensure_future(self._clock.sleep(max(0.05, wait)))
         try:
             await asyncio.wait({stopping, sleeping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -197,7 +198,7 @@ class LeaderElection:
                 LeaseRecord(
                     holder="",
                     seconds=1,
-                    renewed=micro_now(),
+                    renewed=self._now(),
                     acquired=record.acquired,
                     transitions=record.transitions,
                     version=record.version,

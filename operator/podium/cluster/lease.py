@@ -3,14 +3,12 @@
 Knows coordination.k8s.io/v1 and nothing about who should hold it: that is `election`.
 """
 
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from podium.cluster import resources
 from podium.cluster.connection import ApiConnection
 from podium.cluster.errors import NotFound
-from podium.cluster.events import micro_time
 from podium.cluster.request import Request, Verb
 from podium.cluster.resources import Raw
 
@@ -80,14 +78,6 @@ class ApiLeaseStore:
         return _record(
             await self._connection.write(request, fence=None, deadline=LEASE_CALL_DEADLINE)
         )
-
-
-def micro_now() -> str:
-    return micro_time(datetime.now(UTC))
-
-
-def renewed(record: LeaseRecord) -> LeaseRecord:
-    return replace(record, renewed=micro_now())
 
 
 def _spec(record: LeaseRecord) -> Raw:

@@ -1,7 +1,7 @@
 """The MLflow REST client and the batched poller. Decides nothing."""
 
+from podium.clock import Clock, SystemClock
 from podium.registry.client import RegistryClient
-from podium.registry.clock import Clock, SystemClock
 from podium.registry.errors import (
     AmbiguousWrite,
     Conflict,

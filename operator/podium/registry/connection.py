@@ -19,9 +19,9 @@ import tenacity
 from aiohttp import hdrs
 from yarl import URL
 
+from podium.clock import SYSTEM, Clock
 from podium.registry import answers
 from podium.registry.answers import Answer, Call
-from podium.registry.clock import Clock, SystemClock
 from podium.registry.errors import (
     AmbiguousWrite,
     CredentialsUnavailable,
@@ -87,7 +87,7 @@ class RegistryConnection:
         ca_pem: bytes | None,
         request_timeout: float = 5.0,
         rate_limit_per_second: float = 50.0,
-        clock: Clock | None = None,
+        clock: Clock = SYSTEM,
         on_request: OnRequest | None = None,
         rng: random.Random | None = None,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
@@ -101,7 +101,7 @@ class RegistryConnection:
         self._workspace = workspace
         self._tls = _tls_context(ca_pem) if self._base.scheme == "https" else None
         self._timeout = request_timeout
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._on_request = on_request
         self._max_answer_bytes = max_answer_bytes
         self._read_credentials = credentials

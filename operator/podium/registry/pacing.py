@@ -9,7 +9,7 @@ import random
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from podium.registry.clock import Clock
+from podium.clock import Clock
 from podium.registry.errors import RegistryThrottled, RegistryUnavailable
 
 BREAKER_MAX_OPEN_SECONDS = 60.0

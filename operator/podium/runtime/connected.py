@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from podium.api.model_registry import ModelRegistry
+from podium.clock import SYSTEM, Clock
 from podium.engine.ledger import PREFIX
 from podium.engine.observation import Problem
 from podium.registry.client import RegistryClient
@@ -62,6 +62,7 @@ class Connected:
         wanted: Callable[[], Iterable[Wanted]],
         changed: Callable[[str | None], None],
         rng: random.Random,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.registry = registry
         self.client = client
@@ -71,6 +72,7 @@ class Connected:
         self._wanted = wanted
         self._changed = changed
         self._rng = rng
+        self._clock = clock
         self._snapshots: dict[str, Snapshot] = {}
         self._written: dict[str, float] = {}
         self._failures = 0
@@ -102,14 +104,14 @@ class Connected:
 
     def wrote(self, model: str) -> None:
         """A write to the model has ended: what was read before it is old."""
-        self._written[model] = time.monotonic()
+        self._written[model] = self._clock.monotonic()
 
     def poll_soon(self) -> None:
         self._hint.set()
 
     async def read(self, model: str) -> Snapshot:
         """The model and all its versions, read now. Raises RegistryError."""
-        began = time.monotonic()
+        began = self._clock.monotonic()
         try:
             found: RegisteredModel | None = await self.client.get_model(model)
             versions = await self.client.search_versions(model)
@@ -140,9 +142,9 @@ class Connected:
             async with asyncio.timeout(jittered(pause, self._rng)):
                 await self._hint.wait()
         self._hint.clear()
-        if (left := self._not_before - time.monotonic()) > 0:
+        if (left := self._not_before - self._clock.monotonic()) > 0:
             # Only ever later than asked for, and not all registries behind one proxy at once.
-            await asyncio.sleep(left * self._rng.uniform(1.0, 1.1))
+            await self._clock.sleep(left * self._rng.uniform(1.0, 1.1))
 
     async def _poll_for_ever(self) -> None:
         while True:
@@ -163,7 +165,7 @@ class Connected:
         """The server did not serve a poll or a probe."""
         self._failures += 1
         if (wait := seconds_until_worthwhile(error)) is not None:
-            self._not_before = time.monotonic() + wait
+            self._not_before = self._clock.monotonic() + wait
         if self._failures < FAILURES_BEFORE_PROBLEM and self.polled_at is not None:
             return
         problem = problems.of_registry(error)
@@ -192,7 +194,7 @@ class Connected:
         for known in (self._snapshots, self._written):
             for model in known.keys() - wanted.keys():
                 del known[model]
-        began = time.monotonic()
+        began = self._clock.monotonic()
         if self.capabilities is None:
             self.capabilities = await self.client.capabilities()
         found = await self.client.search_models(list(wanted)) if wanted else {}

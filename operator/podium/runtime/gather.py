@@ -5,7 +5,6 @@ All reading for a decision happens here; nothing is decided and nothing is writt
 """
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,10 +12,12 @@ from typing import cast
 
 from podium import __version__
 from podium.api.ledger_entry import EntryAction
+from podium.api.meta import ConditionStatus
 from podium.api.model_registry import ModelRegistry
 from podium.api.promotion import ModelPromotion, Stage
 from podium.api.promotion_status import GateStatus
-from podium.api.reasons import Reason
+from podium.api.reasons import ConditionType, Reason
+from podium.clock import SYSTEM, Clock
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import ClusterError
 from podium.engine import ledger as ledgers
@@ -71,12 +72,14 @@ class Gatherer:
         registries: Registries,
         cluster_id: str,
         max_rollouts: int,
+        clock: Clock = SYSTEM,
     ) -> None:
         self._cache = cache
         self._kube = kube
         self._registries = registries
         self._cluster_id = cluster_id
         self._max_rollouts = max_rollouts
+        self._clock = clock
         self._verifier = Verifier()
         self._autoscalers: dict[str, tuple[float, list[Raw]]] = {}
         self._authors: dict[str, frozenset[str]] = {}
@@ -107,7 +110,8 @@ class Gatherer:
                 seen = replace(seen, targets=await self._targets(promotion, True, asked.pods))
             return seen
         poll = timedelta(seconds=connected.registry.spec.poll_interval.seconds)
-        seen = replace(seen, poll_interval=poll)
+        back_at = self._back_at(promotion, now)
+        seen = replace(seen, poll_interval=poll, registry_back_at=back_at)
         return await self._with_model(seen, connected, signer, memory, now)
 
     async def _with_model(
@@ -156,6 +160,16 @@ class Gatherer:
                 f"{spec.model} out; add a pattern there, or use another registry",
             )
         return found.problem or found
+
+    def _back_at(self, promotion: ModelPromotion, now: datetime) -> datetime | None:
+        """Since when the registry answers. It does now, whatever its status still says."""
+        name = Name(promotion.metadata.namespace, promotion.spec.registry_ref.name)
+        registry = self._cache.registry(name)
+        for condition in registry.status.conditions if registry else ():
+            if condition.type == ConditionType.READY:
+                well = condition.status == ConditionStatus.TRUE
+                return condition.last_transition_time if well else now
+        return None
 
     # The model and its ledger
 
@@ -322,7 +336,7 @@ class Gatherer:
 
     async def _scalers(self, namespace: str, fresh: bool) -> list[Raw]:
         read_at, known = self._autoscalers.get(namespace, (None, []))
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if read_at is None or (fresh and now - read_at > AUTOSCALERS_SECONDS):
             known = await self._kube.list_autoscalers(namespace)
             self._autoscalers[namespace] = (now, known)

@@ -9,9 +9,11 @@ import logging
 import random
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 
 from podium import __version__
+from podium.clock import SYSTEM, Clock
 from podium.cluster.access import Access, AccessError, load_access
 from podium.cluster.client import KubernetesClient
 from podium.cluster.connection import ApiConnection
@@ -19,6 +21,7 @@ from podium.cluster.election import LeaderElection, new_identity
 from podium.cluster.errors import ClusterError
 from podium.cluster.lease import ApiLeaseStore
 from podium.cluster.resources import DEPLOYMENTS, PODIUM
+from podium.registry.client import RegistryClient
 from podium.runtime import health as healths
 from podium.runtime import logs, shell, signing
 from podium.runtime.cache import Cache
@@ -38,6 +41,19 @@ KOPF_SECONDS = 5.0  # to end its watches in
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Outside:
+    """What a replica takes from the machine it runs on. Simulated time brings its own."""
+
+    clock: Clock = SYSTEM
+    rng: random.Random = field(default_factory=random.Random)  # jitter
+    load_access: Callable[[], Awaitable[Access]] = load_access
+    connection: type[ApiConnection] = ApiConnection
+    registry_client: type[RegistryClient] = RegistryClient
+    identity: Callable[[str], str] = new_identity
+    watch: shell.Watch = shell.watch
+
+
 class Operator:
     """All parts of one replica."""
 
@@ -49,15 +65,17 @@ class Operator:
         election: LeaderElection,
         cluster_id: str,
         metrics: Metrics,
+        outside: Outside,
     ) -> None:
-        rng = random.Random()  # noqa: S311 - jitter
+        rng, clock = outside.rng, outside.clock
         self.settings = settings
         self.access = access
+        self.clock = clock
         self.kube = kube
         self.election = election
         self.backoff: Backoff[str] = Backoff(rng)
         self.cache = Cache()
-        self.queue: KeyedQueue[Key] = KeyedQueue(settings.workers)
+        self.queue: KeyedQueue[Key] = KeyedQueue(settings.workers, clock.monotonic)
         self.lost = asyncio.Event()
         self.registries = Registries(
             self.cache,
@@ -67,8 +85,12 @@ class Operator:
             metrics.on_registry_request,
             _default_registry(settings),
             rng,
+            clock,
+            outside.registry_client,
         )
-        gatherer = Gatherer(self.cache, kube, self.registries, cluster_id, settings.max_rollouts)
+        gatherer = Gatherer(
+            self.cache, kube, self.registries, cluster_id, settings.max_rollouts, clock
+        )
         self.reconciler = Reconciler(
             self.cache,
             kube,
@@ -78,6 +100,7 @@ class Operator:
             cluster_id,
             metrics,
             rng,
+            clock,
         )
         self.hints = Hints(self.cache, self.queue, self.reconciler)
         watched = [
@@ -85,7 +108,7 @@ class Operator:
             for resource in (*PODIUM.values(), DEPLOYMENTS)
             for namespace in settings.namespaces or (None,)
         ]
-        self.health = healths.Health(self.queue.stats, watched, election.heard_ago)
+        self.health = healths.Health(self.queue.stats, watched, election.heard_ago, clock.monotonic)
         self.repair = Repair(
             kube,
             self.cache,
@@ -124,7 +147,7 @@ class Operator:
                     )
                 except (ClusterError, signing.KeyUnusableError) as error:
                     _log.error("no key to sign the ledger with: %s", error)
-                    await asyncio.sleep(self.backoff.failed("key"))
+                    await self.clock.sleep(self.backoff.failed("key"))
                     continue
             _log.info("leading as %s", self.election.identity)
             for name in self.cache.registries:
@@ -145,21 +168,23 @@ def _default_registry(settings: Settings) -> tuple[Name, DefaultRegistry] | None
     return Name(settings.namespaces[0], "default"), settings.default_registry
 
 
-async def _cluster_id(kube: KubernetesClient, backoff: Backoff[str]) -> str:
+async def _cluster_id(kube: KubernetesClient, backoff: Backoff[str], clock: Clock) -> str:
     while True:
         try:
             return await kube.cluster_id()
         except ClusterError as error:
             _log.warning("the cluster cannot be reached yet: %s", error)
-            await asyncio.sleep(backoff.failed("cluster"))
+            await clock.sleep(backoff.failed("cluster"))
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> int:
+async def run(settings: Settings, stop: asyncio.Event, outside: Outside | None = None) -> int:
     """Runs until `stop`, or until a part that must not end does. Gives the exit code."""
+    outside = outside or Outside()
+    clock = outside.clock
     metrics = Metrics()
-    access = await load_access()
-    connection = ApiConnection(access, on_request=metrics.on_kubernetes_request)
-    lease_connection = ApiConnection(access)
+    access = await outside.load_access()
+    connection = outside.connection(access, on_request=metrics.on_kubernetes_request, clock=clock)
+    lease_connection = outside.connection(access, clock=clock)
     store = ApiLeaseStore(lease_connection, settings.lease_namespace, settings.lease_name)
     operators: list[Operator] = []
 
@@ -169,13 +194,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
 
     election = LeaderElection(
         store,
-        identity=new_identity(settings.pod_name),
+        identity=outside.identity(settings.pod_name),
         on_lost=on_lost,
+        clock=clock,
     )
-    kube = KubernetesClient(connection, fence=election.fence, reporting_instance=settings.pod_name)
+    kube = KubernetesClient(
+        connection, fence=election.fence, reporting_instance=settings.pod_name, clock=clock
+    )
     try:
-        first = Backoff[str](random.Random())  # noqa: S311
-        asked = asyncio.create_task(_cluster_id(kube, first))
+        first = Backoff[str](outside.rng)
+        asked = asyncio.create_task(_cluster_id(kube, first, clock))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({asked, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
@@ -183,15 +211,17 @@ async def run(settings: Settings, stop: asyncio.Event) -> int:
             return 0
         stopping.cancel()
         cluster_id = await asked
-        operator = Operator(settings, access, kube, election, cluster_id, metrics)
+        operator = Operator(settings, access, kube, election, cluster_id, metrics, outside)
         operators.append(operator)
-        return await _run(operator, metrics, stop)
+        return await _run(operator, metrics, stop, outside.watch)
     finally:
         await connection.close()
         await lease_connection.close()
 
 
-async def _run(operator: Operator, metrics: Metrics, stop: asyncio.Event) -> int:
+async def _run(
+    operator: Operator, metrics: Metrics, stop: asyncio.Event, watch: shell.Watch
+) -> int:
     settings = operator.settings
     runners = await healths.serve(
         settings.bind,
@@ -211,7 +241,7 @@ async def _run(operator: Operator, metrics: Metrics, stop: asyncio.Event) -> int
         await filling
         working = asyncio.create_task(operator.queue.run(operator.handle))
         parts: list[Coroutine[object, object, None]] = [
-            shell.watch(
+            watch(
                 operator.access,
                 operator.hints,
                 operator.health.opened,

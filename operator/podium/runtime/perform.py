@@ -7,12 +7,12 @@ attempt: the next pass sees the world as it is.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import cast
 
 from podium.api.ledger_entry import LedgerEntry
 from podium.api.promotion import Target
 from podium.api.values import write
+from podium.clock import SYSTEM, Clock
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import FieldConflict, NotFound
 from podium.cluster.resources import PodiumKind
@@ -61,6 +61,7 @@ class Performer:
     guard: Guard
     seen: Observation
     connected: Connected | None
+    clock: Clock = SYSTEM
 
     async def perform(self, action: Action) -> None:
         match action:
@@ -126,7 +127,7 @@ class Performer:
                 # The client has learned it: the next observation says stages_supported False.
                 self._mlflow.learned(await client.capabilities())
                 return
-        tag = tags.stage_tag(self.seen.spec.alias, action.to, datetime.now(UTC))
+        tag = tags.stage_tag(self.seen.spec.alias, action.to, self.clock.now())
         moved = version.stage != action.to.value
         if tag is not None and (moved or tag[0] not in version.tags):
             await self._tag_version(action.version, *tag)

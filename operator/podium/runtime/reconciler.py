@@ -8,10 +8,8 @@ the promotion again.
 import dataclasses
 import logging
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import cast
 
 from msgspec.structs import replace
@@ -19,6 +17,7 @@ from msgspec.structs import replace
 from podium.api.promotion import ModelPromotion
 from podium.api.promotion_status import PromotionStatus
 from podium.api.values import ParseError, write
+from podium.clock import SYSTEM, Clock
 from podium.cluster import errors as cluster_errors
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import ClusterError
@@ -77,6 +76,7 @@ class Reconciler:
         cluster_id: str,
         metrics: Metrics,
         rng: random.Random,
+        clock: Clock = SYSTEM,
     ) -> None:
         self._cache = cache
         self._kube = kube
@@ -86,6 +86,7 @@ class Reconciler:
         self._cluster_id = cluster_id
         self._metrics = metrics
         self._rng = rng
+        self._clock = clock
         self._backoff: Backoff[Name] = Backoff(rng)
         self._memories: dict[Name, Memory] = {}
         self._gone: dict[Name, CachedPromotion] = {}
@@ -104,7 +105,7 @@ class Reconciler:
 
     async def reconcile(self, name: Name) -> float | None:
         """One pass. Gives the seconds until the next; None: when a hint comes. Never raises."""
-        began = time.monotonic()
+        began = self._clock.monotonic()
         with about(promotion=str(name)):
             try:
                 delay = await self._pass(name)
@@ -116,7 +117,7 @@ class Reconciler:
                 _log.exception("unexpected error in a pass; it is tried again")
                 self._metrics.reconcile_errors.inc()
                 delay = self._backoff.failed(name)
-        self._metrics.reconcile_seconds.observe(time.monotonic() - began)
+        self._metrics.reconcile_seconds.observe(self._clock.monotonic() - began)
         return self._not_too_often(name, delay)
 
     def _not_too_often(self, name: Name, delay: float | None) -> float | None:
@@ -140,7 +141,8 @@ class Reconciler:
         try:
             promotion = entry.parse()
         except ParseError as error:
-            await unreadable.tell(self._kube, PodiumKind.PROMOTIONS, unpack(entry.packed), error)
+            raw = unpack(entry.packed)
+            await unreadable.tell(self._kube, PodiumKind.PROMOTIONS, raw, error, self._clock.now())
             return None
         if self._registries.pending(Name(name.namespace, promotion.spec.registry_ref.name)):
             return None
@@ -157,10 +159,10 @@ class Reconciler:
     async def _decide_and_act(
         self, name: Name, promotion: ModelPromotion, memory: Memory
     ) -> float | None:
-        began = time.monotonic()
+        began = self._clock.monotonic()
         settling = memory.unsettled_until is not None
         unsettled = memory.unsettled_until is not None and began < memory.unsettled_until
-        now = datetime.now(UTC)
+        now = self._clock.now()
         seen = await self._gatherer.observe(
             promotion, self.signer, PassMemory(memory.problem, unsettled, settling), now
         )
@@ -234,6 +236,7 @@ class Reconciler:
             guard=lambda: self._guard(promotion),
             seen=seen,
             connected=connected if isinstance(connected, Connected) else None,
+            clock=self._clock,
         )
         try:
             for action in decision.actions:
@@ -244,7 +247,7 @@ class Reconciler:
             return False
         except (registry_errors.AmbiguousWrite, cluster_errors.AmbiguousWrite) as error:
             _log.warning("%s", error)
-            memory.unsettled_until = time.monotonic() + SETTLING_SECONDS
+            memory.unsettled_until = self._clock.monotonic() + SETTLING_SECONDS
             return False
         except ActionRefusedError as refused:
             self._remember(name, memory, refused.problem)
@@ -277,7 +280,7 @@ class Reconciler:
         """The next pass puts the problem into status at once; the action waits."""
         _log.warning("%s: %s", problem.reason.value, problem.message)
         memory.problem = problem
-        memory.failed_at = time.monotonic()
+        memory.failed_at = self._clock.monotonic()
         patient = problem.kind is not ProblemKind.TRANSIENT
         pause = STALLED_SECONDS if patient else self._backoff.failed(name)
         memory.retry_at = memory.failed_at + pause
@@ -286,7 +289,7 @@ class Reconciler:
         self, name: Name, seen: Observation, decision: Decision, memory: Memory
     ) -> float | None:
         if decision.actions:
-            return max(0.1, memory.retry_at - time.monotonic())
+            return max(0.1, memory.retry_at - self._clock.monotonic())
         asked = decision.requeue_after
         delay = None if asked is None else max(0.0, asked.total_seconds())
         problem = decision.problem

@@ -5,9 +5,8 @@ A registry that cannot be used is a Problem for each promotion that names it, ne
 
 import logging
 import random
-import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -15,6 +14,7 @@ from podium.api.meta import Condition, ConditionStatus, ObjectMeta
 from podium.api.model_registry import Capabilities, ModelRegistry, ModelRegistrySpec
 from podium.api.reasons import ConditionType, Reason
 from podium.api.values import ParseError, write
+from podium.clock import SYSTEM, Clock
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import ClusterError
 from podium.cluster.resources import PodiumKind
@@ -51,6 +51,8 @@ class Registries:
         on_request: OnRequest,
         default: tuple[Name, DefaultRegistry] | None,
         rng: random.Random,
+        clock: Clock = SYSTEM,
+        client: type[RegistryClient] = RegistryClient,
     ) -> None:
         self._cache = cache
         self._kube = kube
@@ -60,6 +62,8 @@ class Registries:
         self._on_request = on_request
         self._default = default
         self._rng = rng
+        self._clock = clock
+        self._client = client
         self._connected: dict[Name, Connected] = {}
         self._built_from: dict[Name, tuple[ModelRegistrySpec, bytes | None]] = {}
         self._problems: dict[Name, Problem] = {}
@@ -90,7 +94,7 @@ class Registries:
 
     def poll_lags(self) -> Mapping[Name, float]:
         """Seconds since the last good poll began, per registry."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         return {
             name: now - connected.polled_at
             for name, connected in self._connected.items()
@@ -110,7 +114,9 @@ class Registries:
             await self._drop(name)
             await self._refused(name, Problem(ProblemKind.STALLED, Reason.INVALID_SPEC, str(error)))
             if raw is not None:
-                await unreadable.tell(self._kube, PodiumKind.REGISTRIES, raw, error)
+                await unreadable.tell(
+                    self._kube, PodiumKind.REGISTRIES, raw, error, self._clock.now()
+                )
             return None
         if registry is None:
             await self._drop(name)
@@ -149,13 +155,15 @@ class Registries:
         if known is not None and self._built_from.get(name) == (registry.spec, ca):
             return known
         await self._drop(name)
-        client = RegistryClient(
+        client = self._client(
             tracking_uri=registry.spec.tracking_uri,
             workspace=registry.spec.workspace,
             credentials=lambda: self._credentials(registry),
             ca_pem=ca,
             request_timeout=REQUEST_SECONDS,
             on_request=self._on_request,
+            clock=self._clock,
+            rng=self._rng,
         )
         connected = Connected(
             registry,
@@ -163,6 +171,7 @@ class Registries:
             wanted=lambda: self._wanted(name),
             changed=lambda model: self._news(name, model),
             rng=self._rng,
+            clock=self._clock,
         )
         self._connected[name] = connected
         self._built_from[name] = (registry.spec, ca)
@@ -248,7 +257,7 @@ class Registries:
         """Whether the status is as it should be now."""
         if not registry.metadata.uid:
             return True
-        now = datetime.now(UTC).replace(microsecond=0)
+        now = self._clock.now().replace(microsecond=0)
         connected = self._connected.get(Name(registry.metadata.namespace, registry.metadata.name))
         able = connected.capabilities if connected else None
         status = replace(

@@ -7,13 +7,28 @@ and return. What an event means is `hints`.
 import asyncio
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import kopf
 
 from podium.cluster.access import Access
 from podium.runtime.hints import Hints
+
+
+class Watch(Protocol):
+    """See `watch`."""
+
+    async def __call__(
+        self,
+        access: Access,
+        hints: Hints,
+        opened: Callable[[str], None],
+        namespaces: tuple[str, ...],
+        stop: asyncio.Event,
+        ready: asyncio.Event,
+    ) -> None: ...
+
 
 GROUP, VERSION = "podium.dev", "v1alpha1"
 

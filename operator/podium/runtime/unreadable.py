@@ -3,7 +3,7 @@ CRD let it in): the conditions, by hand, and nothing else of its status is touch
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import cast
 
 from podium.api.reasons import ConditionType, Reason
@@ -15,7 +15,9 @@ Raw = Mapping[str, object]
 _log = logging.getLogger(__name__)
 
 
-async def tell(kube: KubernetesClient, kind: PodiumKind, raw: Raw, error: ParseError) -> None:
+async def tell(
+    kube: KubernetesClient, kind: PodiumKind, raw: Raw, error: ParseError, now: datetime
+) -> None:
     """Sets Ready False and Stalled True with the field's name, once. Raises ClusterError."""
     metadata = cast(Raw, raw["metadata"])
     status = dict(cast(Raw, raw.get("status") or {}))
@@ -24,14 +26,13 @@ async def tell(kube: KubernetesClient, kind: PodiumKind, raw: Raw, error: ParseE
     _log.warning("%s", message)
     if any(c.get("type") == "Stalled" and c.get("message") == message for c in known):
         return
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     mine = [
         {
             "type": kind.value,
             "status": value,
             "reason": Reason.INVALID_SPEC.value,
             "message": message,
-            "lastTransitionTime": now,
+            "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "observedGeneration": metadata.get("generation", 0),
         }
         for kind, value in ((ConditionType.READY, "False"), (ConditionType.STALLED, "True"))

@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from podium.cluster import AlreadyExists, AmbiguousWrite, ApiUnavailable, Conflict, LeaseRecord
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 @dataclass
@@ -64,32 +67,35 @@ class HandClock:
     """Time that passes only by `advance`; who sleeps wakes in order."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.seconds = 1000.0
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
-    def __call__(self) -> float:
-        return self.now
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return NOON + timedelta(seconds=self.seconds)
 
     async def sleep(self, seconds: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleepers.append((self.now + seconds, woken))
+        self._sleepers.append((self.seconds + seconds, woken))
         await woken
 
     async def advance(self, seconds: float) -> None:
         """Lets time pass in small steps, with everything due done in between."""
-        until = self.now + seconds
+        until = self.seconds + seconds
         await settle()
         while True:
             self._sleepers = [one for one in self._sleepers if not one[1].done()]
             due = sorted(at for at, _ in self._sleepers if at <= until)
             if not due:
                 break
-            self.now = max(self.now, due[0])
+            self.seconds = max(self.seconds, due[0])
             for at, woken in self._sleepers:
-                if at <= self.now and not woken.done():
+                if at <= self.seconds and not woken.done():
                     woken.set_result(None)
             await settle()
-        self.now = until
+        self.seconds = until
 
 
 async def settle() -> None:

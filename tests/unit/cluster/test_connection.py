@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
+from podium.clock import SystemClock
 from podium.cluster import (
     AmbiguousWrite,
     ApiConnection,
@@ -15,7 +16,6 @@ from podium.cluster import (
     NotLeader,
     Unauthenticated,
 )
-from podium.cluster import connection as module
 from podium.cluster.request import Request, Verb
 from podium.cluster.resources import DEPLOYMENTS
 
@@ -222,14 +222,13 @@ async def test_the_fence_is_asked_with_the_deadline_before_anything_is_sent(
 
 
 async def test_a_process_that_slept_past_the_deadline_sends_nothing(
-    server: Server, connection: ApiConnection, monkeypatch: pytest.MonkeyPatch
+    server: Server,
 ) -> None:
-    server.answers = [OK]
-    await connection.read(READ)
-    server.seen.clear()
-    real = module.monotonic
     slept = 0.0
-    monkeypatch.setattr(module, "monotonic", lambda: real() + slept)
+
+    class SleptThrough(SystemClock):
+        def monotonic(self) -> float:
+            return super().monotonic() + slept
 
     class SleepyAccess(PlainAccess):
         async def authorization(self, *, again: bool = False) -> str | None:
@@ -237,9 +236,11 @@ async def test_a_process_that_slept_past_the_deadline_sends_nothing(
             slept = 60.0  # as after SIGSTOP: the fence was asked, the bytes are not sent yet
             return await super().authorization(again=again)
 
-    connection._access = SleepyAccess(server.url)
+    connection = ApiConnection(SleepyAccess(server.url), clock=SleptThrough())
+    server.answers = [OK]
     with pytest.raises(ApiUnavailable):
         await connection.write(PUT, fence=None)
+    await connection.close()
     assert server.seen == []
 
 

@@ -28,7 +28,6 @@ class Replicas:
             identity=name,
             on_lost=lambda: self.lost.append(name),
             clock=clock,
-            sleep=clock.sleep,
         )
         self.tasks[name] = asyncio.create_task(election.run())
         return election
@@ -113,7 +112,7 @@ async def test_a_paused_leader_knows_at_once(replicas: Replicas) -> None:
     second = replicas.stand("b")
     await replicas.clock.advance(16)
     assert second.is_leader
-    paused.now += 16  # it wakes; nothing of it has run yet
+    paused.seconds += 16  # it wakes; nothing of it has run yet
     assert first.valid_for() <= 0
     assert not first.is_leader
     with pytest.raises(NotLeader):
@@ -130,7 +129,7 @@ async def test_the_lease_counts_from_before_the_renewal_was_sent(replicas: Repli
     store = replicas.stores["a"]
 
     def slow() -> None:
-        replicas.clock.now += 2.5
+        replicas.clock.seconds += 2.5
 
     store.before_write = slow
     await settle()
@@ -144,7 +143,7 @@ async def test_the_fence_wants_the_lease_to_outlast_the_write(replicas: Replicas
     await settle()
     first.fence(5)
     replicas.stores["a"].down = True
-    replicas.clock.now += 8
+    replicas.clock.seconds += 8
     assert first.is_leader
     with pytest.raises(NotLeader, match=r"4\.0 s"):
         first.fence(5)

@@ -12,6 +12,7 @@ from podium.api.reasons import Reason
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import Conflict
 from podium.engine.observation import Problem
+from podium.registry.client import RegistryClient
 from podium.registry.errors import CredentialsUnavailable, NotMlflow, RegistryUnavailable
 from podium.registry.model import Capabilities, Credentials, RegisteredModel
 from podium.runtime.cache import Cache
@@ -76,7 +77,7 @@ def registry(version: int = 1, uri: str = "http://mlflow", **spec: object) -> Ra
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, client: type[RegistryClient]) -> None:
         self.kube = Kube()
         self.cache = Cache()
         self.changed: list[tuple[Name, str | None]] = []
@@ -89,6 +90,7 @@ class World:
             lambda *_: None,
             None,
             random.Random(1),
+            client=client,
         )
 
     async def look(self, raw: Raw) -> float | None:
@@ -100,10 +102,9 @@ class World:
 
 
 @pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def world() -> AsyncIterator[World]:
     Client.made, Client.able, Client.polls = [], ABLE, None
-    monkeypatch.setattr("podium.runtime.registries.RegistryClient", Client)
-    made = World()
+    made = World(cast(type[RegistryClient], Client))
     yield made
     await made.registries.close()
     assert all(client.closed for client in Client.made)
@@ -199,9 +200,9 @@ async def test_a_credential_that_no_header_takes_is_refused_and_not_shown(
 
 
 async def test_a_password_in_the_address_is_shown_nowhere(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.undo()
+    world = World(RegistryClient)
     caplog.set_level("DEBUG")
     await world.look(registry(uri="http://anna:s3cr3t@mlflow:5000"))
     found = world.registries.get(NAME)
