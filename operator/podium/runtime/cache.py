@@ -84,10 +84,11 @@ class Cache:
         self.registries: dict[Name, Raw] = {}
         self._decisions: dict[Name, PromotionDecision] = {}
         self._deployments: dict[Name, bytes] = {}
-        self._by_registry: defaultdict[Name, set[Name]] = defaultdict(set)
-        self._by_model: defaultdict[str, set[Name]] = defaultdict(set)
-        self._by_target: defaultdict[Name, set[Name]] = defaultdict(set)
-        self._decisions_of: defaultdict[Name, set[Name]] = defaultdict(set)
+        # Names in the order in which they came, so that a run of the same events is the same run.
+        self._by_registry: defaultdict[Name, dict[Name, None]] = defaultdict(dict)
+        self._by_model: defaultdict[str, dict[Name, None]] = defaultdict(dict)
+        self._by_target: defaultdict[Name, dict[Name, None]] = defaultdict(dict)
+        self._decisions_of: defaultdict[Name, dict[Name, None]] = defaultdict(dict)
         self._rolling: set[Name] = set()
         self.phases: Counter[str] = Counter()
 
@@ -104,10 +105,10 @@ class Cache:
         self._forget(name)
         self.promotions[name] = entry
         if entry.registry is not None:
-            self._by_registry[entry.registry].add(name)
-            self._by_model[entry.model].add(name)
+            self._by_registry[entry.registry][name] = None
+            self._by_model[entry.model][name] = None
         for target in entry.targets:
-            self._by_target[Name(name.namespace, target)].add(name)
+            self._by_target[Name(name.namespace, target)][name] = None
         if entry.rolling:
             self._rolling.add(name)
         self.phases[entry.phase or "None"] += 1
@@ -187,7 +188,7 @@ class Cache:
             self.remove_decision(name)
             return None
         self._decisions[name] = decision
-        self._decisions_of[promotion].add(name)
+        self._decisions_of[promotion][name] = None
         return promotion
 
     def remove_decision(self, name: Name) -> None:
@@ -269,9 +270,9 @@ def _later(a: str, b: str) -> bool:
     return a != b
 
 
-def _discard(index: defaultdict[K, set[Name]], key: K, name: Name) -> None:
+def _discard(index: defaultdict[K, dict[Name, None]], key: K, name: Name) -> None:
     names = index.get(key)
     if names is not None:
-        names.discard(name)
+        names.pop(name, None)
         if not names:
             del index[key]

@@ -114,18 +114,18 @@ class Repair:
         deployments: set[Name],
     ) -> int:
         """Drops what is known and no longer there. Gives how many of it were promotions."""
-        for name in registries & set(self._cache.registries):
+        for name in sorted(registries & set(self._cache.registries)):
             again = [name_of(raw) async for raw in self._kube.list_registries(name.namespace)]
             if name not in again:
                 self._hints.registry(DELETED, _named(name))
-        for name in decisions & self._cache.decision_names():
+        for name in sorted(decisions & self._cache.decision_names()):
             if await self._kube.get_decision(*name) is None:
                 self._hints.decision(DELETED, _named(name))
-        for name in deployments & self._cache.deployment_names():
+        for name in sorted(deployments & self._cache.deployment_names()):
             if await self._kube.get_deployment(*name) is None:
                 self._hints.deployment(DELETED, _named(name))
         missed = 0
-        for name in promotions & set(self._cache.promotions):
+        for name in sorted(promotions & set(self._cache.promotions)):
             if await self._kube.get_promotion(*name) is None:
                 uid = self._cache.promotions[name].uid
                 missed += self._hints.promotion(DELETED, _named(name, uid))
