@@ -1,0 +1,119 @@
+"""Podium with a thousand, or ten thousand, promotions: `python -m benchmarks.scale 10000`.
+
+Real: the API server and its controllers, etcd, MLflow, PostgreSQL, the operator's process and its
+permissions. Simulated: nodes and pods. What is filled in directly, because it is not what is
+measured: the models and their versions, as rows of MLflow's tables. How each figure is obtained
+is told in docs/performance.md.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import datetime
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import measures, population
+from benchmarks.bed import Bed, bed
+from benchmarks.measures import Run
+from benchmarks.raw import raw_writes
+from benchmarks.report import Report
+from benchmarks.usage import load, machine
+from benchmarks.watching import Watching
+
+_console = Console(stderr=True)
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    began, before = time.monotonic(), load()
+    _console.print(f"{what} ... (load average {before:g})")
+    yield
+    _console.print(f"{what}: {time.monotonic() - began:.0f} s")
+
+
+def settings(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument("promotions", type=int, nargs="?", default=1000)
+    parser.add_argument("--rolling", type=int, default=50, help="more, whose Deployments have pods")
+    parser.add_argument("--rest", type=float, default=300.0, help="seconds to watch it at rest")
+    parser.add_argument("--changes", type=int, default=200, help="of each kind, one by one")
+    parser.add_argument("--spread", type=float, default=120.0, help="seconds for those changes")
+    parser.add_argument("--within", type=float, default=3600.0, help="seconds for the first start")
+    parser.add_argument("--name", default="scale", help="of the test bed's cluster")
+    parser.add_argument("--folder", type=Path, help="where the operator's log is kept")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    return parser.parse_args(arguments)
+
+
+def run(given: argparse.Namespace) -> Report:
+    """All measures. Gives the figures, judges none."""
+    # No limit of rollouts: it would be the answer to how fast a thousand promotions go.
+    flags = ("--max-rollouts=0", "--log-level=warning")
+    report = Report(
+        machine=machine(),
+        settings={
+            "promotions": given.promotions,
+            "with pods": given.rolling,
+            "versions each": population.FIRST_VERSIONS,
+            "pollInterval": population.POLL,
+            "operator": " ".join(flags),
+        },
+    )
+    report.details["began"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    report.details["load average at the start"] = load()
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="podium-scale-"))
+    with bed(given.name, folder, flags) as up:
+        asyncio.run(_measure(given, up, report))
+    return report
+
+
+async def _measure(given: argparse.Namespace, up: Bed, report: Report) -> None:
+    people = population.members(given.promotions, given.rolling)
+    registry = population.Registry(up.database)
+    try:
+        async with up.admin() as kube:
+            with _told("filling MLflow and Kubernetes"):
+                await asyncio.to_thread(registry.fill, people)
+                await population.fill_kubernetes(kube, people, up.mlflow.uri)
+            async with Watching(kube) as watching:
+                shared = Run(up, people, registry, kube, watching, report)
+                await _parts(given, shared)
+    finally:
+        registry.close()
+
+
+async def _parts(given: argparse.Namespace, shared: Run) -> None:
+    with _told("first start"):
+        await measures.bring_up(shared, given.within)
+    with _told("at rest"):
+        await measures.at_rest(shared, given.rest)
+    with _told("restart"):
+        await measures.restart(shared)
+    with _told("one by one"):
+        await measures.latency(shared, given.changes, given.spread)
+        await shared.calm()
+    with _told("at once"):
+        await measures.at_once(shared)
+        await shared.calm()
+    with _told("with pods"):
+        await measures.rollouts(shared)
+    with _told("bare writes"):
+        await raw_writes(shared)
+    shared.report.details["load average at the end"] = load()
+
+
+def main() -> None:
+    given = settings()
+    report = run(given)
+    report.print(Console())
+    if given.json:
+        report.write(given.json)
+
+
+if __name__ == "__main__":
+    main()
