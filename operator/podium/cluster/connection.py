@@ -171,17 +171,20 @@ class ApiConnection:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_connection_create_end.append(_about_to_send)
-            trace.on_connection_reuseconn.append(_about_to_send)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._pool_size, ssl=self._access.tls or True),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                trace_configs=[trace],
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
+            self._session = self._new_session()
         return self._session
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(_about_to_send)
+        trace.on_connection_reuseconn.append(_about_to_send)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._pool_size, ssl=self._access.tls or True),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            trace_configs=[trace],
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
 
     def _worth_repeating(self, error: BaseException, until: float) -> bool:
         if not isinstance(error, ApiUnavailable) or isinstance(error, Unauthenticated):

@@ -347,24 +347,28 @@ class RegistryConnection:
                 "ModelRegistry changed; Podium goes on with the new one."
             )
         if self._session is None or self._session.closed:
-            trace = aiohttp.TraceConfig()
-            # From here on the server may have the request: aiohttp may join head and body.
-            trace.on_connection_create_end.append(_note_sent)
-            trace.on_connection_reuseconn.append(_note_sent)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=MAX_CONNECTIONS,
-                    keepalive_timeout=IDLE_CONNECTION_SECONDS,
-                    ttl_dns_cache=DNS_CACHE_SECONDS,
-                    ssl=self._tls or True,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[trace],
-            )
-            # aiohttp sends a DELETE again by itself when the connection breaks; a write must
-            # not be repeated behind our back. No public option exists (as of 3.14).
-            self._session._retry_connection = False
+            self._session = self._new_session()
         return self._session
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        # From here on the server may have the request: aiohttp may join head and body.
+        trace.on_connection_create_end.append(_about_to_send)
+        trace.on_connection_reuseconn.append(_about_to_send)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=MAX_CONNECTIONS,
+                keepalive_timeout=IDLE_CONNECTION_SECONDS,
+                ttl_dns_cache=DNS_CACHE_SECONDS,
+                ssl=self._tls or True,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[trace],
+        )
+        # aiohttp sends a DELETE again by itself when the connection breaks; a write must
+        # not be repeated behind our back. No public option exists (as of 3.14).
+        session._retry_connection = False
+        return session
 
 
 class _Trip:
@@ -373,11 +377,16 @@ class _Trip:
     def __init__(self) -> None:
         self.sent = False
 
+    def begin(self) -> None:
+        """A connection is in hand and the bytes go next."""
+        self.sent = True
 
-async def _note_sent(
+
+async def _about_to_send(
     _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
 ) -> None:
-    context.trace_request_ctx.sent = True
+    trip: _Trip = context.trace_request_ctx
+    trip.begin()
 
 
 def _secrets(credentials: Credentials | None) -> list[str]:

@@ -48,8 +48,8 @@ class Outside:
     clock: Clock = SYSTEM
     rng: random.Random = field(default_factory=random.Random)  # jitter
     load_access: Callable[[], Awaitable[Access]] = load_access
-    connection: type[ApiConnection] = ApiConnection
-    registry_client: type[RegistryClient] = RegistryClient
+    connection: Callable[..., ApiConnection] = ApiConnection
+    registry_client: Callable[..., RegistryClient] = RegistryClient
     identity: Callable[[str], str] = new_identity
     watch: shell.Watch = shell.watch
 

@@ -52,7 +52,7 @@ class Registries:
         default: tuple[Name, DefaultRegistry] | None,
         rng: random.Random,
         clock: Clock = SYSTEM,
-        client: type[RegistryClient] = RegistryClient,
+        client: Callable[..., RegistryClient] = RegistryClient,
     ) -> None:
         self._cache = cache
         self._kube = kube
