@@ -63,6 +63,7 @@ class Connected:
         changed: Callable[[str | None], None],
         rng: random.Random,
         clock: Clock = SYSTEM,
+        on_poll: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self.registry = registry
         self.client = client
@@ -73,6 +74,7 @@ class Connected:
         self._changed = changed
         self._rng = rng
         self._clock = clock
+        self._on_poll = on_poll  # told the seconds that a good poll took
         self._snapshots: dict[str, Snapshot] = {}
         self._written: dict[str, float] = {}
         self._failures = 0
@@ -149,6 +151,7 @@ class Connected:
     async def _poll_for_ever(self) -> None:
         while True:
             await self._until_due()
+            began = self._clock.monotonic()
             try:
                 await self._poll()
             except RegistryError as error:
@@ -159,6 +162,7 @@ class Connected:
                 said = f"an unexpected {type(error).__name__} (see the operator's log)"
                 self.failed(RegistryUnavailable(f"The registry could not be polled: {said}."))
             else:
+                self._on_poll(self._clock.monotonic() - began)
                 self._worked()
 
     def failed(self, error: RegistryError) -> None:

@@ -75,7 +75,9 @@ class Operator:
         self.election = election
         self.backoff: Backoff[str] = Backoff(rng)
         self.cache = Cache()
-        self.queue: KeyedQueue[Key] = KeyedQueue(settings.workers, clock.monotonic)
+        self.queue: KeyedQueue[Key] = KeyedQueue(
+            settings.workers, clock.monotonic, metrics.queue_seconds.observe
+        )
         self.lost = asyncio.Event()
         self.registries = Registries(
             self.cache,
@@ -87,6 +89,7 @@ class Operator:
             rng,
             clock,
             outside.registry_client,
+            metrics.poll_seconds.observe,
         )
         gatherer = Gatherer(
             self.cache, kube, self.registries, cluster_id, settings.max_rollouts, clock

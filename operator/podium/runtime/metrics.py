@@ -23,6 +23,18 @@ class Metrics:
             buckets=_LATENCIES,
             registry=self.registry,
         )
+        self.queue_seconds = Histogram(
+            "podium_queue_seconds",
+            "How long a key was due before a worker took it",
+            buckets=_LATENCIES,
+            registry=self.registry,
+        )
+        self.poll_seconds = Histogram(
+            "podium_poll_seconds",
+            "How long a good poll of a registry took",
+            buckets=(*_LATENCIES, 30.0, 60.0),
+            registry=self.registry,
+        )
         self.reconcile_errors = Counter(
             "podium_reconcile_errors",
             "Passes that met with an error nobody expected",

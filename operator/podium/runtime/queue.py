@@ -63,9 +63,16 @@ class KeyedQueue(Generic[K]):
     The number of keys is bounded by the number of objects: each is there at most once.
     """
 
-    def __init__(self, workers: int, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        workers: int,
+        clock: Clock = time.monotonic,
+        waited: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
+        """`waited` is told for how long each key was due before a worker took it."""
         self._workers = workers
         self._clock = clock
+        self._waited = waited
         self._due: dict[K, float] = {}  # keys that wait, with the time from when they may run
         self._heap: list[tuple[float, int, K]] = []  # the same, with entries that no longer hold
         self._sequence = 0
@@ -148,6 +155,7 @@ class KeyedQueue(Generic[K]):
             if self._due.get(key) == due:
                 del self._due[key]
                 self._handed_out_at = now
+                self._waited(now - max(due, self._resumed_at))
                 return key
         return None
 

@@ -53,6 +53,7 @@ class Registries:
         rng: random.Random,
         clock: Clock = SYSTEM,
         client: Callable[..., RegistryClient] = RegistryClient,
+        on_poll: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._cache = cache
         self._kube = kube
@@ -64,6 +65,7 @@ class Registries:
         self._rng = rng
         self._clock = clock
         self._client = client
+        self._on_poll = on_poll
         self._connected: dict[Name, Connected] = {}
         self._built_from: dict[Name, tuple[ModelRegistrySpec, bytes | None]] = {}
         self._problems: dict[Name, Problem] = {}
@@ -172,6 +174,7 @@ class Registries:
             changed=lambda model: self._news(name, model),
             rng=self._rng,
             clock=self._clock,
+            on_poll=self._on_poll,
         )
         self._connected[name] = connected
         self._built_from[name] = (registry.spec, ca)

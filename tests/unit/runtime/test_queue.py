@@ -145,3 +145,20 @@ def test_backoff_doubles_to_a_minute_and_forgets() -> None:
         assert wait == pytest.approx(plain, rel=0.11)
     backoff.succeeded("a")
     assert backoff.failed("a") < 1.2
+
+
+async def test_how_long_a_key_waited_for_a_worker_is_told() -> None:
+    told: list[float] = []
+    queue: KeyedQueue[str] = KeyedQueue(workers=1, waited=told.append)
+
+    async def handle(key: str) -> None:
+        await asyncio.sleep(0.05)
+
+    queue.add("a")
+    queue.add("b")
+    queue.add("later", delay=0.15)
+    await run_until_idle(queue, handle, 0.3)
+    first, second, delayed = told
+    assert first < 0.02
+    assert 0.04 <= second < 0.1
+    assert delayed < 0.02, "a delay that was asked for is no wait"
