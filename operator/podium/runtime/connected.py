@@ -127,12 +127,17 @@ class Connected:
             self._changed(model)
         return fresh
 
-    def _keep(self, model: str, fresh: Snapshot) -> bool:
+    def _keep(self, model: str, fresh: Snapshot, *, polled: bool = False) -> bool:
+        """Whether it is news. Podium's own tags are to the poll alone: what a pass wrote, its next
+        pass has read, so a difference then is a request that the network delayed."""
         known = self._snapshots.get(model)
         if known is not None and known.read_at > fresh.read_at:
             return False
+        believed = self.snapshot(model)
         self._snapshots[model] = fresh
-        return known is None or _content(known) != _content(fresh)
+        if known is None or _content(known) != _content(fresh):
+            return True
+        return polled and believed is not None and _tags(believed) != _tags(fresh)
 
     async def _until_due(self) -> None:
         """The interval, doubled by each failure; a hint cuts it short, Retry-After does not."""
@@ -247,7 +252,7 @@ class Connected:
             newest = {version.version: version for version in found.latest_versions}
             versions = {**known.versions, **newest} if known is not None else newest
             complete = known is not None and known.complete
-        return self._keep(model, Snapshot(began, found, versions, complete))
+        return self._keep(model, Snapshot(began, found, versions, complete), polled=True)
 
 
 def _sharing(
@@ -272,6 +277,10 @@ def _model_content(model: RegisteredModel | None) -> object:
         _others(model.tags),
         tuple(_version_content(version) for version in model.latest_versions),
     )
+
+
+def _tags(snapshot: Snapshot) -> Mapping[str, str]:
+    return snapshot.model.tags if snapshot.model is not None else {}
 
 
 def _version_content(version: Version) -> object:

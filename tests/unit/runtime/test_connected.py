@@ -10,6 +10,7 @@ from typing import cast
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from podium.api.meta import ObjectMeta
 from podium.api.model_registry import ModelRegistry, ModelRegistrySpec
@@ -139,6 +140,36 @@ async def test_an_alias_that_moved_wakes_its_model_alone() -> None:
     assert mlflow.asked[1:] == [("versions", ("m1",))]
     known = poll.connected.snapshot("m1")
     assert known is not None and known.complete and set(known.versions) == {"1", "2"}
+
+
+def signed(seq: int) -> RegisteredModel:
+    """A model whose ledger ends there."""
+    return replace(model("m0", champion="1"), tags={"podium.dev/head/0123456789abcdef": str(seq)})
+
+
+async def test_a_tag_of_podium_that_a_late_request_set_back_is_found_by_the_poll() -> None:
+    """The old leader's request, delayed by the network until the next one had finished: nothing
+    but the poll would ever tell."""
+    mlflow = Mlflow({"m0": signed(7)})
+    poll = Poll(mlflow, Wanted("m0", False))
+    await poll()
+    assert await poll() == []
+    mlflow.models["m0"] = signed(6)
+    assert await poll() == ["m0"]
+    assert await poll() == []
+
+
+async def test_what_podium_itself_wrote_wakes_nobody() -> None:
+    mlflow = Mlflow({"m0": signed(7)})
+    poll = Poll(mlflow, Wanted("m0", False))
+    await poll()
+    mlflow.models["m0"] = signed(8)
+    poll.connected.wrote("m0")
+    assert await poll() == [], "the pass that wrote is followed by one that reads"
+    mlflow.models["m0"] = signed(9)
+    poll.connected.wrote("m0")
+    await poll.connected.read("m0")
+    assert await poll() == []
 
 
 async def test_nobody_is_woken_before_the_poll_counts() -> None:
