@@ -1,4 +1,8 @@
-"""How kopf gets into the cluster: with our access, read anew when it was refused."""
+"""How kopf gets into the cluster: with our access, read anew when it was refused; and what the
+start of the operator does not load for it."""
+
+import subprocess
+import sys
 
 from podium.runtime.shell import _Sessions
 
@@ -25,3 +29,14 @@ async def test_a_second_login_reads_the_token_again_and_all_sessions_are_closed(
     assert [each.headers["Authorization"] for each in made] == ["Bearer token-1", "Bearer token-2"]
     await sessions.close()
     assert all(session.closed for session in made)
+
+
+def test_a_start_does_not_load_the_official_client_and_leaves_it_loadable() -> None:
+    program = (
+        "import sys; import podium.runtime.main; print('kubernetes' in sys.modules); "
+        "import kubernetes.aio.client; import kopf; print(kopf.on.event.__module__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["False", "kopf.on"]
