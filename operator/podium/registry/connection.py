@@ -183,7 +183,8 @@ class RegistryConnection:
 
     async def _write(self, call: Call, parse: Parse[T], deadline: float) -> T:
         """A write is bounded as a whole, its wait for a turn too: nothing of it outlives this."""
-        trip = _Trip()
+        left = deadline - asyncio.get_running_loop().time()
+        trip = _Trip(self._clock, self._clock.monotonic() + left)
         try:
             async with asyncio.timeout_at(deadline):
                 return await self._exchange(call, parse, self._timeout, trip)
@@ -194,7 +195,7 @@ class RegistryConnection:
         self, call: Call, parse: Parse[T], wait_at_most: float, trip: _Trip | None
     ) -> T:
         """One turn: pacing, credentials, the request, and once more after a stale credential."""
-        trip = trip or _Trip()
+        trip = trip or _Trip(self._clock)
         self._throttle.admit()
         await self._rate_limit.wait(at_most=wait_at_most)
         credentials = await self._current_credentials(fresh=False)
@@ -372,13 +373,18 @@ class RegistryConnection:
 
 
 class _Trip:
-    """Whether one request may have reached the server."""
+    """Whether one request may have reached the server. A write begins before `until`, or never."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock, until: float | None = None) -> None:
+        self._clock = clock
+        self._until = until
         self.sent = False
 
     def begin(self) -> None:
         """A connection is in hand and the bytes go next."""
+        if self._until is not None and self._clock.monotonic() >= self._until:
+            # The process slept (SIGSTOP, a suspended machine) since the fence was asked.
+            raise TimeoutError
         self.sent = True
 
 

@@ -100,7 +100,7 @@ def client_of(
         request_timeout=timeout,
         rate_limit_per_second=10_000,
         on_request=outcomes,
-        clock=clock,
+        clock=clock or SystemClock(),
         rng=random.Random(1),
         max_answer_bytes=1024 * 1024,
     )
@@ -217,6 +217,34 @@ async def test_a_write_never_outlives_its_deadline_even_when_the_probe_comes_fir
         assert time.monotonic() - began < 3.0
         await client.close()
     assert [method for method, _ in stub.requests] == ["GET"]
+
+
+@pytest.mark.parametrize("kept_connection", [False, True])
+async def test_a_process_that_slept_past_the_deadline_of_a_write_sends_nothing(
+    kept_connection: bool,
+) -> None:
+    """As after SIGSTOP: the fence was asked, and the Lease is somebody else's by now."""
+
+    class SleptThrough(SystemClock):
+        slept = 0.0
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.slept
+
+    clock = SleptThrough()
+
+    async def credentials() -> Credentials | None:
+        clock.slept += 61.0  # so old that they are read again each time
+        return None
+
+    async with Stub(MODEL) as stub:
+        client = client_of(stub.uri, clock=clock, credentials=credentials)
+        if kept_connection:
+            await client.get_model("churn")
+        with pytest.raises(RegistryUnavailable):
+            await client.set_alias("churn", "champion", "7")
+        await client.close()
+    assert "POST" not in [method for method, _ in stub.requests]
 
 
 async def test_a_server_that_keeps_failing_is_left_alone_and_found_well_again() -> None:
