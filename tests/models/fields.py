@@ -1,0 +1,246 @@
+"""Who owns which field: sets of field paths, and server-side apply on them.
+
+A small form of structured-merge-diff (`merge/update.go`, `typed/compare.go`), on JSON and a Shape.
+Not modelled: duplicates in keyed lists, several API versions of one kind, editing managedFields.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tests.models.shapes import Json, Names, Shape
+
+
+class Key(NamedTuple):
+    """An item of a list that is merged by key: the key's fields and values."""
+
+    fields: tuple[tuple[str, Any], ...]
+
+
+class Member(NamedTuple):
+    """A value of a list that is a set."""
+
+    value: Any
+
+
+Element = str | Key | Member
+Path = tuple[Element, ...]
+Paths = frozenset[Path]
+
+# The API server keeps these itself, so nobody owns them.
+_NOT_OWNED: Paths = frozenset(
+    {("apiVersion",), ("kind",), ("metadata",)}
+    | {
+        ("metadata", name)
+        for name in (
+            "name",
+            "namespace",
+            "creationTimestamp",
+            "uid",
+            "generation",
+            "managedFields",
+            "resourceVersion",
+        )
+    }
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which paths differ between two objects."""
+
+    added: Paths
+    modified: Paths
+    removed: Paths
+
+
+def owned_by_config(config: Json, shape: Shape) -> Paths:
+    """The fields that an applied configuration names: typed/tofieldset.go."""
+    return frozenset(_config_paths(config, (), (), shape)) - _NOT_OWNED
+
+
+def compare(old: Json, new: Json, shape: Shape) -> Comparison:
+    """typed/compare.go."""
+    added: set[Path] = set()
+    modified: set[Path] = set()
+    removed: set[Path] = set()
+    _compare(old, new, (), (), shape, (added, modified, removed))
+    return Comparison(*(frozenset(each) - _NOT_OWNED for each in (added, modified, removed)))
+
+
+def _compare(
+    old: Any, new: Any, path: Path, names: Names, shape: Shape, into: tuple[set[Path], ...]
+) -> None:
+    added, modified, removed = into
+    if old is new:
+        return
+    if _is_leaf(old, new, names, shape):
+        if old is None:
+            added.add(path)
+        elif new is None:
+            removed.add(path)
+        elif old != new:
+            modified.add(path)
+        return
+    before, after = _children(old, names, shape), _children(new, names, shape)
+    for element in before.keys() | after.keys():
+        below = (*names, element) if isinstance(element, str) else names
+        here = (*path, element)
+        _compare(before.get(element), after.get(element), here, below, shape, into)
+    if old is None:
+        added.add(path)
+    elif new is None:
+        removed.add(path)
+
+
+def _is_leaf(old: Any, new: Any, names: Names, shape: Shape) -> bool:
+    if not old and not new:
+        return True
+    return not any(_is_granular(one, names, shape) for one in (old, new))
+
+
+def _is_granular(value: Any, names: Names, shape: Shape) -> bool:
+    if isinstance(value, dict):
+        return names not in shape.atomic
+    return isinstance(value, list) and (names in shape.keyed or names in shape.sets)
+
+
+def _children(value: Any, names: Names, shape: Shape) -> dict[Element, Any]:
+    if isinstance(value, dict):
+        return dict(value)
+    if not isinstance(value, list):
+        return {}
+    if names in shape.sets:
+        return {Member(item): item for item in value}
+    keys = shape.keyed[names]
+    return {_key(item, keys): item for item in value}
+
+
+def _key(item: Json, keys: Iterable[str]) -> Key:
+    # A port without protocol is TCP: the only default that is part of a key.
+    found = {key: item.get(key, "TCP" if key == "protocol" else None) for key in sorted(keys)}
+    return Key(tuple((key, value) for key, value in found.items() if value is not None))
+
+
+def _config_paths(value: Any, path: Path, names: Names, shape: Shape) -> Iterator[Path]:
+    if not _is_granular(value, names, shape):
+        yield path
+        return
+    for element, child in _children(value, names, shape).items():
+        below = (*names, element) if isinstance(element, str) else names
+        here = (*path, element)
+        yield from _config_paths(child, here, below, shape)
+        if not isinstance(element, str) or child in (None, {}) or names in shape.free:
+            yield here
+
+
+def merged(live: Any, config: Any, names: Names, shape: Shape) -> Any:
+    """`live` with what `config` says laid over it: typed/merge.go."""
+    if not (_is_granular(config, names, shape) and _is_granular(live, names, shape)):
+        return copy.deepcopy(config)
+    if isinstance(config, dict):
+        found = dict(live)
+        for key, child in config.items():
+            below = (*names, key)
+            found[key] = merged(live[key], child, below, shape) if key in live else child
+        return found
+    # Items of the configuration come in its order; others keep their place before or behind.
+    theirs = _children(config, names, shape)
+    mine = _children(live, names, shape)
+    items = {
+        element: merged(item, theirs[element], names, shape) if element in theirs else item
+        for element, item in mine.items()
+    }
+    items |= {element: item for element, item in theirs.items() if element not in mine}
+    return list(items.values())
+
+
+def without(value: Any, gone: Paths, shape: Shape) -> Any:
+    """`value` without the fields of these paths; maps and lists that end up empty go too."""
+    return _without(value, (), (), gone, shape)
+
+
+def _without(value: Any, path: Path, names: Names, gone: Paths, shape: Shape) -> Any:
+    if not value or not _is_granular(value, names, shape):
+        return value
+    kept: dict[Element, Any] = {}
+    for element, child in _children(value, names, shape).items():
+        here = (*path, element)
+        if here in gone:
+            continue
+        below = (*names, element) if isinstance(element, str) else names
+        left = _without(child, here, below, gone, shape)
+        if left is not None:
+            kept[element] = left
+    if not kept:
+        return None
+    return kept if isinstance(value, dict) else list(kept.values())
+
+
+def with_named(paths: Paths, shape: Shape) -> Paths:
+    """With the struct fields on the way to each path: Set.EnsureNamedFieldsAreMembers."""
+    found = set(paths)
+    for path in paths:
+        for length in range(len(path) - 1, 0, -1):
+            prefix = path[:length]
+            if prefix in found:
+                continue
+            names = tuple(element for element in prefix[:-1] if isinstance(element, str))
+            if isinstance(prefix[-1], str) and names not in shape.free:
+                found.add(prefix)
+    return frozenset(found)
+
+
+def written(path: Path) -> str:
+    """`.spec.template.spec.containers[name="server"].image`"""
+    return "".join(_written(element) for element in path)
+
+
+def _written(element: Element) -> str:
+    if isinstance(element, str):
+        return f".{element}"
+    if isinstance(element, Member):
+        return f"[={json.dumps(element.value)}]"
+    return "[" + ",".join(f"{key}={json.dumps(value)}" for key, value in element.fields) + "]"
+
+
+def fields_v1(paths: Paths) -> Json:
+    """metav1.FieldsV1."""
+    root: Json = {}
+    for path in paths:
+        node = root
+        for element in path:
+            node = node.setdefault(_coded(element), {})
+        node["."] = {}
+    _drop_dots_of_leaves(root)
+    return root
+
+
+def _coded(element: Element) -> str:
+    if isinstance(element, str):
+        return f"f:{element}"
+    if isinstance(element, Member):
+        return f"v:{json.dumps(element.value)}"
+    return "k:" + json.dumps(dict(element.fields), separators=(",", ":"))
+
+
+def _drop_dots_of_leaves(node: Json) -> None:
+    for child in node.values():
+        if list(child) == ["."]:
+            child.clear()
+        else:
+            _drop_dots_of_leaves(child)
+
+
+def below(path: Path, roots: Iterable[Path]) -> bool:
+    """Whether the path is one of the roots or lies under one."""
+    return any(path[: len(root)] == root for root in roots)
+
+
+def shown(sets: Mapping[str, Paths]) -> dict[str, list[str]]:
+    """For messages: each owner's paths, sorted."""
+    return {owner: sorted(map(written, paths)) for owner, paths in sets.items()}

@@ -1,0 +1,431 @@
+"""A model of the Kubernetes API server: objects over HTTP, and the history that watches show.
+
+Every request is answered at once and alone, as etcd's transactions are. What it does as the real
+one: resourceVersion and uid preconditions, the status subresource, generation, defaults,
+server-side apply with conflicts, merge, strategic and JSON patches, paging at one revision, label
+selectors, watch order, compaction, a restored backup.
+
+What it knowingly does not: authentication, authorization, admission, validation (only valid
+objects are sent), discovery, tables, watches as a stream, `managedFields` in a request, deletion
+of collections, conversion (events are served as events.k8s.io/v1 alone). A deleted namespace and
+all that is in it are gone at once. Controllers are in `workloads`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.models import fields, listing, ownership, patches, statuses
+from tests.models.http import Answered, Asked
+from tests.models.kinds import Kind, kind_of, kinds
+from tests.models.ownership import APPLY, UPDATE, Manager, Owners
+from tests.models.requests import Target, target_of
+from tests.models.shapes import Json
+from tests.models.storage import GoneError, Snapshot, Storage, Stored, Where
+
+__all__ = ["ApiServer", "Gone", "rfc3339"]
+
+Gone = GoneError
+APPLY_PATCH = "application/apply-patch+yaml"
+
+
+def rfc3339(when: datetime) -> str:
+    """metav1.Time: whole seconds."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class ApiServer:
+    """One API server with its etcd. `now` is the only clock, `rng` makes uids."""
+
+    def __init__(self, now: Callable[[], datetime], rng: random.Random) -> None:
+        self._now = now
+        self._rng = rng
+        self.storage = Storage()
+        for name in ("default", "kube-system"):
+            self.create(kind_of("namespaces"), ("", name), {"metadata": {"name": name}}, "model")
+
+    def answer(self, asked: Asked) -> Answered:
+        """Everything but watches."""
+        if asked.path in ("/healthz", "/livez", "/readyz"):
+            return Answered(200, b"ok", "text/plain; charset=utf-8")
+        if asked.path == "/version":
+            return statuses.answered({"major": "1", "minor": "36", "gitVersion": "v1.36.3"})
+        try:
+            target = target_of(asked.path)
+            if target is None:
+                raise statuses.no_such_path()
+            return self._answer(asked, target)
+        except statuses.RefusedError as refused:
+            return refused.answer
+
+    def events_since(self, plural_path: str, resource_version: int) -> list[tuple[int, str, Json]]:
+        """What a watch of that list (`/apis/apps/v1/namespaces/x/deployments`) shows from there:
+        resourceVersion, ADDED, MODIFIED or DELETED, and the object. Raises Gone."""
+        target = target_of(plural_path)
+        if target is None or target.name:
+            raise ValueError(f"{plural_path} is no list")
+        return [
+            (change.after.revision, change.type, _shown(target.kind, change.after))
+            for change in self.storage.since(resource_version)
+            if change.kind is target.kind and target.namespace in ("", change.where[0])
+        ]
+
+    def compact(self, resource_version: int) -> None:
+        """Forget the history up to there, as etcd does every five minutes."""
+        self.storage.compact(resource_version)
+
+    def snapshot(self) -> Snapshot:
+        """A backup of etcd."""
+        return self.storage.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """etcd restored from the backup, and the API server started anew on it."""
+        self.storage.restore(snapshot)
+
+    # Requests
+
+    def _answer(self, asked: Asked, target: Target) -> Answered:
+        if target.name == "":
+            return self._answer_collection(asked, target)
+        if target.subresource not in ("", "status"):
+            raise statuses.no_such_path()
+        if target.subresource and not target.kind.has_status:
+            raise statuses.no_such_path()
+        match asked.method:
+            case "GET":
+                return statuses.answered(_shown(target.kind, self._existing(target)))
+            case "PUT":
+                return self._put(asked, target)
+            case "PATCH":
+                return self._patch(asked, target)
+            case "DELETE" if not target.subresource:
+                return self._delete(asked, target)
+        raise statuses.not_allowed(asked.method)
+
+    def _answer_collection(self, asked: Asked, target: Target) -> Answered:
+        if asked.method == "GET":
+            return listing.listed(self.storage, target.kind, target.namespace, asked.query)
+        if asked.method != "POST" or (target.kind.namespaced and not target.namespace):
+            raise statuses.not_allowed(asked.method)
+        body = _body(asked)
+        metadata = body.setdefault("metadata", {})
+        if metadata.get("generateName") and not metadata.get("name"):
+            metadata["name"] = metadata["generateName"] + f"{self._rng.getrandbits(20):05x}"
+        where = (target.namespace, str(metadata.get("name") or ""))
+        made = self.create(target.kind, where, body, _manager_name(asked))
+        return statuses.answered(_shown(target.kind, made), 201)
+
+    def _existing(self, target: Target) -> Stored:
+        found = self.storage.find(target.kind, target.where)
+        if found is None:
+            raise statuses.not_found(target.kind, target.where[1])
+        return found
+
+    def _put(self, asked: Asked, target: Target) -> Answered:
+        kind, body = target.kind, _body(asked)
+        old = self.storage.find(kind, target.where)
+        manager = _manager_name(asked)
+        if old is None and kind.created_by_put and not target.subresource:
+            if body.get("metadata", {}).get("uid"):
+                raise statuses.conflict(kind, target.where[1], "the object does not exist")
+            made = self.create(kind, target.where, body, manager)
+            return statuses.answered(_shown(kind, made), 201)
+        if old is None:
+            raise statuses.not_found(kind, target.where[1])
+        metadata = body.setdefault("metadata", {})
+        if metadata.get("name") != target.where[1]:
+            raise statuses.bad_request(
+                f"the name of the object ({metadata.get('name') or ''}) does not match the name on "
+                f"the URL ({target.where[1]})"
+            )
+        uid = metadata.get("uid")
+        if uid and uid != old.uid:
+            raise statuses.other_uid(kind, target.where, uid, old.uid)
+        self._check_version(kind, target.where, metadata.get("resourceVersion"), old, put=True)
+        new = self.write(kind, target.where, body, manager, subresource=target.subresource)
+        return statuses.answered(_shown(kind, new))
+
+    def _check_version(
+        self, kind: Kind, where: Where, asked: object, old: Stored, *, put: bool = False
+    ) -> None:
+        if not asked:
+            if put and kind.custom:
+                words = "Invalid value: 0: must be specified for an update"
+                field = "metadata.resourceVersion"
+                raise statuses.invalid(kind, where[1], field, words, "FieldValueInvalid")
+            return
+        if str(asked) != str(old.revision):
+            raise statuses.conflict(kind, where[1], statuses.MODIFIED)
+
+    def _patch(self, asked: Asked, target: Target) -> Answered:
+        content_type = asked.header("content-type").partition(";")[0].strip()
+        if content_type == APPLY_PATCH:
+            return self._apply(asked, target)
+        kind, old = target.kind, self._existing(target)
+        patch = json.loads(asked.body)
+        try:
+            match content_type:
+                case "application/merge-patch+json":
+                    new = patches.merge_patch(old.content, patch)
+                case "application/strategic-merge-patch+json" if not kind.custom:
+                    new = patches.strategic_merge_patch(old.content, patch, (), kind.shape)
+                case "application/json-patch+json":
+                    new = patches.json_patch(old.content, patch)
+                case other:
+                    raise statuses.unsupported(other)
+        except patches.PatchError as error:
+            name = target.where[1]
+            raise statuses.invalid(kind, name, "patch", str(error), "FieldValueInvalid") from error
+        self._check_patched(target, new["metadata"], old)
+        manager = _manager_name(asked)
+        written = self.write(kind, target.where, new, manager, subresource=target.subresource)
+        return statuses.answered(_shown(kind, written))
+
+    def _check_patched(self, target: Target, metadata: Json, old: Stored) -> None:
+        kind = target.kind
+        self._check_version(kind, target.where, metadata.get("resourceVersion"), old)
+        if metadata.get("uid") not in (None, "", old.uid):
+            words = f'Invalid value: "{metadata["uid"]}": field is immutable'
+            name = target.where[1]
+            raise statuses.invalid(kind, name, "metadata.uid", words, "FieldValueInvalid")
+
+    def _apply(self, asked: Asked, target: Target) -> Answered:
+        kind, where = target.kind, target.where
+        config, name = _body(asked), asked.query.get("fieldManager", "")
+        if not name:
+            raise statuses.bad_request(
+                "PatchOptions.meta.k8s.io is invalid: fieldManager: Required"
+            )
+        metadata = config.setdefault("metadata", {})
+        old = self.storage.find(kind, where)
+        if old is None:
+            if metadata.get("uid"):
+                raise statuses.conflict(
+                    kind,
+                    where[1],
+                    f"uid mismatch: the provided object specified uid {metadata['uid']}, and no "
+                    "existing object was found",
+                )
+            if target.subresource:
+                raise statuses.not_found(kind, where[1])
+            if kind.plural == "deployments" and "selector" not in (config.get("spec") or {}):
+                words = "Required value"
+                raise statuses.invalid(kind, where[1], "spec.selector", words, "FieldValueRequired")
+            made = self.create(kind, where, config, name, operation=APPLY)
+            return statuses.answered(_shown(kind, made), 201)
+        self._check_patched(target, metadata, old)
+        manager = Manager(name, APPLY, kind.api_version, target.subresource)
+        live = {key: value for key, value in old.content.items() if key != "metadata"}
+        live["metadata"] = {k: v for k, v in old.metadata.items() if k != "managedFields"}
+        try:
+            new, sets = ownership.applied(
+                live,
+                _without_others_part(config, target.subresource, kind),
+                old.owners,
+                manager,
+                kind.shape,
+                force=asked.query.get("force") == "true",
+            )
+        except ownership.FieldConflictError as error:
+            raise statuses.owned_by_others(error) from error
+        completed = kind.complete(copy.deepcopy(new))
+        owners = ownership.timed(old.owners, sets, rfc3339(self._now()))
+        return statuses.answered(_shown(kind, self._keep(kind, where, old, completed, owners)))
+
+    def _delete(self, asked: Asked, target: Target) -> Answered:
+        kind, old = target.kind, self._existing(target)
+        options = json.loads(asked.body) if asked.body else {}
+        for name, words, found in (
+            ("uid", "UID", old.uid),
+            ("resourceVersion", "ResourceVersion", str(old.revision)),
+        ):
+            wanted = (options.get("preconditions") or {}).get(name)
+            if wanted is not None and wanted != found:
+                then = "deleted and then recreated" if name == "uid" else "modified"
+                raise statuses.conflict(
+                    kind,
+                    target.where[1],
+                    f"the {words} in the precondition ({wanted}) does not match the {words} in "
+                    f"record ({found}). The object might have been {then}",
+                )
+        grace = options.get("gracePeriodSeconds", asked.query.get("gracePeriodSeconds"))
+        kept = self.delete(kind, target.where, at_once=str(grace) == "0")
+        if kept is not None:
+            return statuses.answered(_shown(kind, kept))
+        return statuses.deleted(kind, target.where[1], old.uid)
+
+    # What requests and controllers do to the store
+
+    def create(
+        self, kind: Kind, where: Where, body: Json, manager: str, *, operation: str = UPDATE
+    ) -> Stored:
+        """A new object, made of `body` (which is changed). Raises RefusedError."""
+        if where[0] and self.storage.find(kind_of("namespaces"), ("", where[0])) is None:
+            raise statuses.not_found(kind_of("namespaces"), where[0])
+        if self.storage.find(kind, where) is not None:
+            raise statuses.already_exists(kind, where[1])
+        if body.get("metadata", {}).get("resourceVersion"):
+            raise statuses.bad_request("resourceVersion should not be set on objects to be created")
+        config = copy.deepcopy(body)
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
+        sent = body.get("metadata") or {}
+        if kind.has_status:
+            body.pop("status", None)
+        given = {"name": where[1], "uid": self._uid(), "creationTimestamp": rfc3339(self._now())}
+        if kind.has_generation:
+            given["generation"] = 1  # type: ignore[assignment]
+        if where[0]:
+            given["namespace"] = where[0]
+        kept = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
+        body["metadata"] = {**{key: sent[key] for key in kept if sent.get(key)}, **given}
+        body = kind.complete(body)
+        if kind.plural == "pods" or (kind.has_status and not kind.custom):
+            body.setdefault("status", {"phase": "Pending"} if kind.plural == "pods" else {})
+        by = Manager(manager, operation, kind.api_version)
+        if operation == APPLY:
+            config.pop("status", None)
+            sets = {by: fields.owned_by_config(config, kind.shape)}
+        else:
+            sets = ownership.updated({}, body, {}, by, kind.shape, [("status",)])
+        owners = ownership.timed({}, sets, rfc3339(self._now()))
+        stored = self._stored(kind, body, owners)
+        self.storage.put(kind, where, stored)
+        return stored
+
+    def write(
+        self, kind: Kind, where: Where, body: Json, manager: str, *, subresource: str = ""
+    ) -> Stored:
+        """The object with what `body` may change of it, by anything but apply."""
+        old = self.storage.find(kind, where)
+        assert old is not None, f"{kind.kind} {where} is not there"
+        if subresource:
+            new = {key: value for key, value in old.content.items() if key != "status"}
+            if "status" in body:
+                new["status"] = body["status"]
+            if kind.custom:
+                new = kind.complete(copy.deepcopy(new))
+        else:
+            new = {key: value for key, value in body.items() if key != "metadata"}
+            new |= {"apiVersion": kind.api_version, "kind": kind.kind}
+            new["metadata"] = body.get("metadata") or {}
+            if kind.has_status:
+                new.pop("status", None)
+                if "status" in old.content:
+                    new["status"] = old.content["status"]
+            new = kind.complete(copy.deepcopy(new))
+        new["metadata"] = _next_metadata(old.metadata, new["metadata"])
+        by = Manager(manager, UPDATE, kind.api_version, subresource)
+        ignored = [("metadata",), ("spec",)] if subresource else [("status",)]
+        if not kind.has_status:
+            ignored = []
+        sets = ownership.updated(old.content, new, old.owners, by, kind.shape, ignored)
+        owners = ownership.timed(old.owners, sets, rfc3339(self._now()))
+        return self._keep(kind, where, old, new, owners)
+
+    def delete(self, kind: Kind, where: Where, *, at_once: bool = False) -> Stored | None:
+        """None: it is gone. An object: it waits for its finalizers, or for its kubelet."""
+        old = self.storage.find(kind, where)
+        assert old is not None, f"{kind.kind} {where} is not there"
+        graceful = kind.plural == "pods" and old.content["spec"].get("nodeName") and not at_once
+        if not graceful and not old.metadata.get("finalizers"):
+            if kind.plural == "namespaces":
+                self._empty(where[1])
+            self.storage.delete(kind, where)
+            return None
+        if old.metadata.get("deletionTimestamp"):
+            return old
+        marks: Json = {"deletionTimestamp": rfc3339(self._now()), "deletionGracePeriodSeconds": 0}
+        if graceful:
+            marks["deletionGracePeriodSeconds"] = 30
+        if old.metadata.get("generation"):
+            marks["generation"] = old.metadata["generation"] + 1
+        new = {**old.content, "metadata": {**old.metadata, **marks}}
+        stored = self._stored(kind, new, old.owners)
+        self.storage.put(kind, where, stored)
+        return stored
+
+    def _empty(self, namespace: str) -> None:
+        for kind in kinds().values():
+            if kind.namespaced:
+                for where, _ in self.storage.all(kind, namespace):
+                    self.storage.delete(kind, where)
+
+    def _keep(self, kind: Kind, where: Where, old: Stored, new: Json, owners: Owners) -> Stored:
+        """Stores `new`, unless nothing but times of managed fields changed."""
+        metadata = _next_metadata(old.metadata, new["metadata"])
+        if kind.generation_follows(old.content, {**new, "metadata": metadata}):
+            metadata["generation"] = old.metadata["generation"] + 1
+        new = {**new, "metadata": metadata}
+        same_owners = {one: owned.paths for one, owned in owners.items()} == {
+            one: owned.paths for one, owned in old.owners.items()
+        }
+        plain = {k: v for k, v in metadata.items() if k not in ("managedFields", "resourceVersion")}
+        before = {k: v for k, v in old.metadata.items() if k in plain}
+        same = plain == before and plain.keys() == before.keys()
+        rest = {k: v for k, v in new.items() if k != "metadata"}
+        was = {k: v for k, v in old.content.items() if k != "metadata"}
+        if same and same_owners and rest == was and not _dropped(old.metadata, plain):
+            return old
+        stored = self._stored(kind, new, owners)
+        self.storage.put(kind, where, stored)
+        waited = metadata.get("deletionTimestamp") and kind.plural != "pods"
+        if waited and not metadata.get("finalizers"):
+            self.storage.delete(kind, where)
+        return stored
+
+    def _stored(self, kind: Kind, content: Json, owners: Owners) -> Stored:
+        revision = self.storage.next_revision
+        metadata = {**content["metadata"], "resourceVersion": str(revision)}
+        metadata["managedFields"] = ownership.managed_fields(owners)
+        return Stored({**content, "metadata": metadata}, owners, revision)
+
+    def _uid(self) -> str:
+        return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+
+
+def _next_metadata(old: Json, new: Json) -> Json:
+    """What a client may change, and the rest as it was."""
+    kept = ("labels", "annotations", "finalizers", "ownerReferences")
+    found = {key: value for key, value in old.items() if key not in (*kept, "managedFields")}
+    return found | {key: new[key] for key in kept if new.get(key)}
+
+
+def _dropped(old: Json, new: Json) -> bool:
+    return any(key not in new for key in old if key not in ("managedFields", "resourceVersion"))
+
+
+def _without_others_part(config: Json, subresource: str, kind: Kind) -> Json:
+    """What an apply may name: not the status, or (of the status subresource) only that."""
+    if subresource:
+        return {k: v for k, v in config.items() if k in ("apiVersion", "kind", "status")}
+    if kind.has_status:
+        return {k: v for k, v in config.items() if k != "status"}
+    return config
+
+
+def _body(asked: Asked) -> Json:
+    try:
+        found = json.loads(asked.body)
+    except ValueError as error:
+        raise statuses.bad_request(f"the body is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise statuses.bad_request("the body is no object")
+    return found
+
+
+def _manager_name(asked: Asked) -> str:
+    """Without fieldManager, the program that asks: what stands before the / of its User-Agent."""
+    return (
+        asked.query.get("fieldManager") or asked.header("user-agent").partition("/")[0] or "model"
+    )
+
+
+def _shown(kind: Kind, stored: Stored) -> Any:
+    del kind
+    return stored.content
