@@ -9,7 +9,7 @@ from podium.cluster.connection import (
     Fence,
     OnRequest,
 )
-from podium.cluster.election import LeaderElection, new_identity
+from podium.cluster.election import LeaderElection, WentBackError, new_identity
 from podium.cluster.errors import (
     AlreadyExists,
     AmbiguousWrite,
@@ -54,6 +54,7 @@ __all__ = [
     "PodiumKind",
     "Raw",
     "Unauthenticated",
+    "WentBackError",
     "label_selector",
     "load_access",
     "new_identity",

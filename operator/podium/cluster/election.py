@@ -14,7 +14,7 @@ from dataclasses import replace
 from podium.clock import SYSTEM, Clock
 from podium.cluster.errors import ClusterError, Conflict, NotFound, NotLeader
 from podium.cluster.events import micro_time
-from podium.cluster.lease import LeaseRecord, LeaseStore
+from podium.cluster.lease import LeaseRecord, LeaseStore, older
 
 LEASE_SECONDS = 12
 RENEW_SECONDS = 2.0  # between the starts of two renewals, or of two tries
@@ -25,6 +25,11 @@ _log = logging.getLogger(__name__)
 def new_identity(pod_name: str) -> str:
     """The holder's name: a pod that was restarted in place is another holder."""
     return f"{pod_name}_{secrets.token_hex(4)}"
+
+
+class WentBackError(Exception):
+    """The API server knows less than it did. What this process remembers of it, and its watches,
+    which wait for what comes after the newest that they saw, are worth nothing any more."""
 
 
 class LeaderElection:
@@ -53,6 +58,7 @@ class LeaderElection:
         self._clock = clock
         self._observed: LeaseRecord | None = None
         self._observed_at = 0.0
+        self._newest = ""
         self._ours_until: float | None = None
         self._heard_at: float | None = None
         self._changed = asyncio.Condition()
@@ -86,7 +92,10 @@ class LeaderElection:
             await self._changed.wait_for(lambda: self.is_leader)
 
     async def run(self) -> None:
-        """Stands for election, and renews, until `stop()` or cancelled (then without release)."""
+        """Stands for election, and renews, until `stop()` or cancelled (then without release).
+
+        Raises WentBackError.
+        """
         self._ended.clear()
         try:
             while not self._stopping.is_set():
@@ -157,6 +166,14 @@ class LeaderElection:
         return micro_time(self._clock.now())
 
     def _observe(self, record: LeaseRecord | None) -> None:
+        if record is not None:
+            if older(record.version, self._newest):
+                raise WentBackError(
+                    f"The Lease has resourceVersion {record.version} and had {self._newest}: etcd "
+                    "was restored from a backup. This process ends, and begins anew with what the "
+                    "API server knows now."
+                )
+            self._newest = record.version
         if record != self._observed:
             self._observed = record
             self._observed_at = self._clock.monotonic()

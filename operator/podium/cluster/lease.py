@@ -80,6 +80,12 @@ class ApiLeaseStore:
         )
 
 
+def older(version: str, than: str) -> bool:
+    """Whether a resourceVersion came before another of the same kind of object. One etcd's only
+    ever grow, also when an object is deleted and made again (KEP-5504)."""
+    return version.isdigit() and than.isdigit() and int(version) < int(than)
+
+
 def _spec(record: LeaseRecord) -> Raw:
     return {
         "holderIdentity": record.holder,

@@ -19,6 +19,7 @@ from podium.api.model_registry import ModelRegistry
 from podium.api.promotion import ModelPromotion, Stage
 from podium.api.promotion_status import Phase
 from podium.api.values import ParseError, read
+from podium.cluster.lease import older
 from podium.runtime.keys import Name
 
 K = TypeVar("K")
@@ -94,13 +95,14 @@ class Cache:
 
     # Promotions
 
-    def put_promotion(self, raw: Raw) -> bool:
-        """False when this state, or a later one, is known already."""
+    def put_promotion(self, raw: Raw, *, listed: bool = False) -> bool:
+        """False when this state, or a later one, is known already. What kopf `listed` counts also
+        when it is older: etcd was restored, or its watch tells of the later one next."""
         name = name_of(raw)
         entry = _cached(raw)
         known = self.promotions.get(name)
         same = known is not None and known.uid == entry.uid
-        if known and same and not _later(entry.resource_version, known.resource_version):
+        if known and same and not _is_news(entry.resource_version, known.resource_version, listed):
             return False
         self._forget(name)
         self.promotions[name] = entry
@@ -208,12 +210,12 @@ class Cache:
 
     # Registries
 
-    def put_registry(self, raw: Raw) -> bool:
-        """False when this state, or a later one, is known already."""
+    def put_registry(self, raw: Raw, *, listed: bool = False) -> bool:
+        """As `put_promotion`."""
         name = name_of(raw)
         known = self.registries.get(name)
         same = known is not None and _uid(known) == _uid(raw)
-        if known and same and not _later(_version(raw), _version(known)):
+        if known and same and not _is_news(_version(raw), _version(known), listed):
             return False
         self.registries[name] = _decisive(raw)
         return True
@@ -263,11 +265,9 @@ def _version(raw: Raw) -> str:
     return str(cast(Raw, raw["metadata"]).get("resourceVersion", ""))
 
 
-def _later(a: str, b: str) -> bool:
-    """Whether resourceVersion `a` came after `b` (of the same object)."""
-    if a.isdigit() and b.isdigit():
-        return int(a) > int(b)
-    return a != b
+def _is_news(version: str, known: str, listed: bool) -> bool:
+    """Whether that resourceVersion of an object says something that the known one does not."""
+    return version != known and (listed or not older(version, known))
 
 
 def _discard(index: defaultdict[K, dict[Name, None]], key: K, name: Name) -> None:

@@ -1,7 +1,7 @@
 """What a watch event means: feeds the cache and says which keys to look at again.
 
-The shell calls it for each event, the repairing LIST for each object. It reads and writes
-nothing but the cache and the queue.
+The shell calls it for each event (None: what its watch begins with), the repairing LIST for each
+object. It reads and writes nothing but the cache and the queue.
 """
 
 import logging
@@ -16,6 +16,7 @@ from podium.runtime.reconciler import Reconciler
 
 Raw = Mapping[str, object]
 DELETED = "DELETED"
+MODIFIED = "MODIFIED"
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +54,7 @@ class Hints:
             self._queue.add(Key(Kind.PROMOTION, name))
             return True
         before = self._cache.promotions.get(name)
-        if not self._cache.put_promotion(raw):
+        if not self._cache.put_promotion(raw, listed=event is None):
             return False
         self.look(name)
         after = self._cache.promotions[name]
@@ -86,7 +87,7 @@ class Hints:
         before = self._cache.registries.get(name)
         if event == DELETED:
             self._cache.registries.pop(name, None)
-        elif not self._cache.put_registry(raw) or (
+        elif not self._cache.put_registry(raw, listed=event is None) or (
             before is not None and before.get("spec") == raw.get("spec")
         ):
             return

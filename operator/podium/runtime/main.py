@@ -17,7 +17,7 @@ from podium.clock import SYSTEM, Clock
 from podium.cluster.access import Access, AccessError, load_access
 from podium.cluster.client import KubernetesClient
 from podium.cluster.connection import ApiConnection
-from podium.cluster.election import LeaderElection, new_identity
+from podium.cluster.election import LeaderElection, WentBackError, new_identity
 from podium.cluster.errors import ClusterError
 from podium.cluster.lease import ApiLeaseStore
 from podium.cluster.resources import DEPLOYMENTS, PODIUM
@@ -264,7 +264,11 @@ async def _run(
         )
         failed = [task for task in done if task is not stopping and task.exception()]
         for task in failed:
-            _log.error("a part of the operator ended", exc_info=task.exception())
+            why = task.exception()
+            if isinstance(why, WentBackError):
+                _log.error("%s", why)
+            else:
+                _log.error("a part of the operator ended", exc_info=why)
         await _shut_down(operator, working, watching, tasks)
         return 1 if failed else 0
     finally:

@@ -12,7 +12,7 @@ from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import ClusterError
 from podium.runtime.cache import Cache, name_of
 from podium.runtime.health import Health
-from podium.runtime.hints import DELETED, Hints
+from podium.runtime.hints import DELETED, MODIFIED, Hints
 from podium.runtime.keys import Name
 from podium.runtime.metrics import Metrics
 from podium.runtime.queue import Backoff
@@ -86,24 +86,24 @@ class Repair:
         for namespace in self._namespaces:
             async for raw in self._kube.list_registries(namespace):
                 registries.add(name_of(raw))
-                self._hints.registry(None, raw)
+                self._hints.registry(MODIFIED, raw)
             async for raw in self._kube.list_promotions(namespace):
                 promotions.add(name_of(raw))
                 if first:
-                    self._hints.promotion(None, raw)
+                    self._hints.promotion(MODIFIED, raw)
                 elif self._cache.is_news(raw):
                     suspects.append(raw)
             async for raw in self._kube.list_decisions(namespace):
                 decisions.add(name_of(raw))
-                self._hints.decision(None, raw)
+                self._hints.decision(MODIFIED, raw)
             async for raw in self._kube.list_deployments(namespace):
                 deployments.add(name_of(raw))
-                self._hints.deployment(None, raw)
+                self._hints.deployment(MODIFIED, raw)
         found = (registries, promotions, decisions, deployments)
         gone = tuple(before - now for before, now in zip(known, found, strict=True))
         if suspects or any(gone):
             await asyncio.sleep(LAG_SECONDS)
-        missed = sum(self._hints.promotion(None, raw) for raw in suspects)
+        missed = sum(self._hints.promotion(MODIFIED, raw) for raw in suspects)
         return missed + await self._forget(*gone)
 
     async def _forget(

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from podium.cluster import LeaderElection, LeaseRecord, NotLeader, new_identity
+from podium.cluster import LeaderElection, LeaseRecord, NotLeader, WentBackError, new_identity
 from tests.unit.cluster.leases import FakeLeaseStore, HandClock, Shelf, settle
 
 
@@ -35,7 +35,7 @@ class Replicas:
     async def kill(self, name: str) -> None:
         """As kill -9 does: nothing is released."""
         self.tasks[name].cancel()
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError, WentBackError):
             await self.tasks[name]
 
 
@@ -204,3 +204,36 @@ async def test_waiting_ends_with_leadership(replicas: Replicas) -> None:
 
 def test_identities_differ() -> None:
     assert new_identity("podium-0") != new_identity("podium-0")
+
+
+async def test_an_api_server_that_knows_less_than_before_ends_each_replica(
+    replicas: Replicas,
+) -> None:
+    """etcd restored from a backup in which `b` led: it must not go on where it was."""
+    first, second = replicas.stand("a"), replicas.stand("b")
+    await replicas.clock.advance(60)
+    assert first.is_leader
+    old = LeaseRecord("b", 12, "then", version="3")
+    replicas.shelf.record, replicas.shelf.version = old, 3
+    await replicas.clock.advance(3)
+    for election, name in ((first, "a"), (second, "b")):
+        assert not election.is_leader
+        assert replicas.tasks[name].done()
+        assert isinstance(replicas.tasks[name].exception(), WentBackError)
+    assert replicas.shelf.record == old, "nobody wrote"
+
+
+async def test_a_lease_that_is_made_anew_is_no_step_back(replicas: Replicas) -> None:
+    first = replicas.stand("a")
+    await replicas.clock.advance(10)
+    replicas.shelf.record = None  # kubectl delete lease
+    await replicas.clock.advance(10)
+    assert first.is_leader
+
+
+async def test_a_backup_without_the_lease_is_a_step_back(replicas: Replicas) -> None:
+    replicas.stand("a")
+    await replicas.clock.advance(60)
+    replicas.shelf.record, replicas.shelf.version = None, 3
+    await replicas.clock.advance(6)
+    assert isinstance(replicas.tasks["a"].exception(), WentBackError)

@@ -67,6 +67,19 @@ def test_only_what_is_newer_is_news() -> None:
     assert cache.put_promotion(promotion("p", 10))  # as numbers: "10" < "9" as text
 
 
+def test_what_a_watch_begins_with_counts_though_it_is_older() -> None:
+    """etcd was restored from a backup: the later state, which is no more, was believed for ever."""
+    cache = cached(promotion("p", 9))
+    assert cache.put_promotion(promotion("p", 4), listed=True)
+    assert not cache.put_promotion(promotion("p", 4), listed=True)
+    assert cache.promotions[Name("a", "p")].resource_version == "4"
+    registry: Raw = {"metadata": {**cast(Raw, promotion("r", 9)["metadata"])}, "spec": {}}
+    older: Raw = {"metadata": {**cast(Raw, promotion("r", 4)["metadata"])}, "spec": {"x": "y"}}
+    assert cache.put_registry(registry)
+    assert not cache.put_registry(older)
+    assert cache.put_registry(older, listed=True)
+
+
 def test_what_no_decision_looks_at_is_not_kept() -> None:
     cache = cached(promotion("p"))
     entry = cache.promotions[Name("a", "p")]
