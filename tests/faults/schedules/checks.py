@@ -1,0 +1,101 @@
+"""What must hold in each run: the invariants of `tests.faults.invariants`, and what a state worth
+being in is when people interfere.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from tests.faults import calls
+from tests.faults.calls import System
+from tests.faults.invariants import Watch
+from tests.faults.schedules.loop import Process
+from tests.faults.schedules.servers import Servers
+from tests.faults.stories import ENDED, Story
+from tests.faults.world import State, World
+from tests.models.kinds import kind_of
+
+# A pass that read MLflow just before it went away may still end: two reads and a write at most.
+UNAWARE_SECONDS = 25.0
+
+
+class Checks:
+    def __init__(self, world: World, story: Story, meddled: bool, servers: Servers) -> None:
+        if meddled:
+            story = replace(story, sags=True)
+        self._watch = Watch(world, story)
+        self._servers = servers
+        self._namespace = world.namespace
+        self._meddled = meddled
+        self._away_since: dict[System, float] = {}
+        self.violations: list[str] = []
+        self._begun = False
+
+    def begin(self) -> None:
+        self._begun = True
+        self._watch.begin()
+
+    def away(self, system: System, gone: bool) -> None:
+        if gone:
+            self._away_since[system] = asyncio.get_running_loop().time()
+        else:
+            self._away_since.pop(system, None)
+
+    def sends(self, process: Process, asked: calls.Asked, late: bool) -> None:
+        """I7 and I4, as a write arrives."""
+        if late or asked.what == "events":
+            return
+        lease = self._servers.api.storage.find(
+            kind_of("leases"), (self._namespace, "podium-operator")
+        )
+        holder = lease.content["spec"].get("holderIdentity") if lease else None
+        if holder is not None and holder != process.identity:
+            self._found(f"I7: {process.identity} writes {asked.name}, {holder} holds the Lease")
+        since = self._away_since.get(System.MLFLOW)
+        if since is not None and asked.what == "deployments":
+            seconds = asyncio.get_running_loop().time() - since
+            if seconds > UNAWARE_SECONDS:
+                self._found(f"I4: {asked.name} while MLflow is away, for {seconds:.1f} s")
+
+    def wrote(self, process: Process, asked: calls.Asked, late: bool) -> None:
+        """I1, I2, I3, I6, after a write took effect."""
+        before = len(self._watch.violations)
+        self._watch.wrote(asked)
+        found = self._watch.violations[before:]
+        self.violations += [f"{process.name}: {one}" for one in found]
+
+    def end(self, state: State) -> list[str]:
+        return self._watch.end(state) if state.promotion else []
+
+    def _found(self, violation: str) -> None:
+        if self._begun:
+            self.violations.append(violation)
+
+    def consistent(self, state: State) -> bool:
+        """Whether the alias, the stage, the targets and the status agree, or a person is told."""
+        return not self.disagreements(state)
+
+    def disagreements(self, state: State) -> list[str]:
+        if not state.promotion:
+            return []
+        if state.condition("Stalled").startswith("True"):
+            return []
+        phase = state.attempt.get("phase")
+        if phase not in (*ENDED, "AwaitingApproval", "Validating"):
+            return [f"an attempt is {phase}"]
+        champion = state.status.get("champion", {}).get("version")
+        found = []
+        if not state.condition("Ready").startswith("True"):
+            found.append(f"Ready is {state.condition('Ready')} and nothing is Stalled")
+        if state.alias != champion:
+            found.append(f"the alias is at {state.alias}, status says {champion}")
+        production = {v for v, stage in state.stages.items() if stage == "Production"}
+        if champion is not None and production != {champion}:
+            found.append(f"Production is {sorted(production)}, the champion {champion}")
+        for target in state.promotion["spec"].get("targets", []):
+            name = target["deployment"]["name"]
+            at = state.annotation(name, "model-version")
+            if champion is not None and at not in ("", champion):
+                found.append(f"{name} is at {at}, the champion is {champion}")
+        return found
+
+

@@ -1,0 +1,317 @@
+"""One run of a schedule: sets the stage, tells the story, lets things happen, and judges.
+
+What was wrong is in the Outcome's `violations`; the trace has every request that reached a server,
+and its digest is the same whenever the schedule is.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from podium.runtime.signing import SECRET_KEY, SECRET_NAME
+from tests.faults.calls import System
+from tests.faults.schedules import users
+from tests.faults.schedules.checks import Checks
+from tests.faults.schedules.loop import START, Process, current, run
+from tests.faults.schedules.network import Breaking, Network
+from tests.faults.schedules.replica import Replica
+from tests.faults.schedules.schedule import (
+    REPLICAS,
+    Away,
+    ClockSet,
+    Compacted,
+    CutOff,
+    Drifts,
+    Event,
+    Frozen,
+    Injection,
+    Killed,
+    Lags,
+    OnCall,
+    PodsRestart,
+    Schedule,
+    UserDoes,
+)
+from tests.faults.schedules.servers import Servers, SimulatedWorld
+from tests.faults.stories import STORIES, Play, describe
+from tests.faults.world import World
+
+NAMESPACE = "stories"
+PATIENCE = 400.0  # simulated seconds: longer than every backoff, breaker and Lease together
+REST_SECONDS = 15.0
+BACK_SECONDS = 1.0  # until a killed replica is started again
+_KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+@dataclass
+class Outcome:
+    """`fired`: what was broken, by the request that met with it."""
+
+    schedule: Schedule
+    violations: list[str] = field(default_factory=list)
+    fired: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+    simulated: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
+
+
+def play(schedule: Schedule, log_level: int = logging.ERROR) -> Outcome:
+    began = time.process_time()
+    outcome = Outcome(schedule)
+    random.seed(schedule.seed)  # the jitter of retries, which takes no generator
+    run(_play(schedule, outcome, log_level))
+    outcome.seconds = time.process_time() - began
+    return outcome
+
+
+async def _play(schedule: Schedule, outcome: Outcome, log_level: int) -> None:
+    trial = Trial(schedule, outcome)
+    with _logs(trial, log_level):
+        try:
+            await trial.tell()
+        except AssertionError as error:
+            outcome.violations.append(f"I5: {error}; {describe(trial.world.state())}")
+    outcome.violations += trial.checks.violations
+    outcome.simulated = asyncio.get_running_loop().time() - START
+    outcome.trace.append(json.dumps(trial.world.state().promotion, sort_keys=True))
+
+
+@contextlib.contextmanager
+def _logs(trial: "Trial", level: int) -> Iterator[None]:
+    """The operator's log goes to the trace; an exception nobody expected is a violation."""
+    logger, handler = logging.getLogger("podium"), _Handler(trial)
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
+
+
+class _Handler(logging.Handler):
+    def __init__(self, trial: "Trial") -> None:
+        super().__init__()
+        self._trial = trial
+
+    def emit(self, record: logging.LogRecord) -> None:
+        process = current()
+        if process is None or process.dead:
+            return
+        if record.exc_info and record.levelno >= logging.ERROR:
+            said = logging.Formatter("%(message)s").format(record)
+            self._trial.outcome.violations.append(f"{process.name}: {said}")
+        self._trial.note(f"{process.name}:   {record.levelname} {record.getMessage()}")
+
+
+class Trial:
+    def __init__(self, schedule: Schedule, outcome: Outcome) -> None:
+        self.schedule, self.outcome = schedule, outcome
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._exception)
+        self._story = STORIES[schedule.story]
+        self.servers = Servers(schedule.seed)
+        self.world = SimulatedWorld(self.servers, NAMESPACE)
+        self.checks = Checks(self.world, self._story, schedule.meddled, self.servers)
+        self.network = Network(
+            self.servers.perform,
+            self.checks.sends,
+            self.checks.wrote,
+            self._kill,
+            self._freeze,
+            random.Random(f"{schedule.seed} network"),
+            self.note,
+        )
+        self.replicas = {name: self._replica(name) for name in REPLICAS[: schedule.replicas]}
+        self.play = Play(self.world, lambda: None, do=_at_once, patience=PATIENCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _replica(self, name: str) -> Replica:
+        return Replica(
+            name,
+            self.schedule.seed,
+            self.servers,
+            self.network,
+            NAMESPACE,
+            self.outcome.violations.append,
+            self.note,
+        )
+
+    def note(self, what: str) -> None:
+        self.outcome.trace.append(f"{self._loop.time() - START:9.3f} {what}")
+
+    def _exception(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        process = current()
+        if process is not None and not process.dead:
+            error = context.get("exception")
+            self.outcome.violations.append(f"{process.name}: {context['message']}: {error!r}")
+
+    async def tell(self) -> None:
+        """The story, from the empty stage to the rest after its end."""
+        _prepare(self.world)
+        for injection in self.schedule.injections:
+            if isinstance(injection, Drifts):
+                self.replicas[injection.replica].clock.drift = injection.ratio
+        for replica in self.replicas.values():
+            replica.start()
+        await self._story.given(self.play)
+        await self._rest(PATIENCE)
+        self._arm()
+        self.note("the story begins")
+        happening = [asyncio.create_task(self._happen(one)) for one in self.schedule.injections]
+        await self._drive()
+        await asyncio.gather(*happening)
+        await self._calm()
+        self.note("nothing more goes wrong")
+        end = self.checks.consistent if self.schedule.meddled else self._story.end
+        await self.play.wait("the end of the story", end)
+        await self.play.wait("MLflow has the whole ledger", lambda s: not self.checks.end(s))
+        if not await self._rest(60.0):
+            self.outcome.violations.append("I8: still writing")
+        state = await self.play.wait("it stays so", end, 5.0)
+        self.outcome.violations += self.checks.end(state)
+        for replica in self.replicas.values():
+            await replica.stop()
+        self.outcome.fired += [f"{key[0]} {key[1]}: {at}" for key, at in self.network.fired.items()]
+
+    async def _drive(self) -> None:
+        try:
+            await self._story.drive(self.play)
+        except AssertionError:
+            if not self.schedule.meddled:  # else it need not go on as the story says
+                raise
+
+    def _arm(self) -> None:
+        self.checks.begin()
+        self.network.armed = True
+        for replica in self.replicas.values():
+            replica.bad.armed = True
+        for one in self.schedule.injections:
+            if isinstance(one, OnCall):
+                self.network.breaks[one.sort, one.nth] = Breaking(one.how, one.seconds)
+            elif isinstance(one, Event) and one.replica in self.replicas:
+                bad = self.replicas[one.replica].bad
+                (bad.dropped if one.lost else bad.twice).add((one.kind, one.nth))
+
+    async def _happen(self, one: Injection) -> None:
+        if isinstance(one, OnCall | Drifts | Event):
+            return
+        await asyncio.sleep(one.at)
+        self.note(f"* {one}")
+        match one:
+            case Killed():
+                replica = self.replicas[one.replica]
+                await (replica.stop() if one.politely else replica.kill())
+                await asyncio.sleep(one.back_after)
+                self._start(replica)
+            case Frozen():
+                if (process := self.replicas[one.replica].process) is not None:
+                    self._freeze(process, one.seconds)
+                    await asyncio.sleep(one.seconds)
+            case CutOff():
+                cut = {(one.replica, system) for system in one.systems}
+                self.network.cuts |= cut
+                await asyncio.sleep(one.seconds)
+                self.network.cuts -= cut
+            case Away():
+                self.network.outages[one.system] = one.how
+                self.checks.away(one.system, True)
+                await asyncio.sleep(one.seconds)
+                self.network.outages.pop(one.system, None)
+                self.checks.away(one.system, False)
+            case ClockSet():
+                self.replicas[one.replica].clock.step += one.by
+            case Lags():
+                lag = self.replicas[one.replica].bad.lag
+                lag[one.kind] = one.by
+                await asyncio.sleep(one.seconds)
+                lag.pop(one.kind, None)
+            case Compacted():
+                self.servers.compact()
+            case PodsRestart():
+                await self._restart_pods()
+            case UserDoes():
+                await users.do(one.deed, self.play)
+
+    async def _restart_pods(self) -> None:
+        for pod in self.world.state().pods:
+            if not pod["metadata"].get("deletionTimestamp"):
+                await self.play.spoil(pod["metadata"]["name"], "restart-1")
+
+    async def _calm(self) -> None:
+        self.network.breaks.clear()
+        for replica in self.replicas.values():
+            replica.bad.dropped.clear()
+            replica.bad.twice.clear()
+            if replica.process is not None:
+                replica.process.resume()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        for replica in self.replicas.values():
+            self._start(replica)
+
+    def _start(self, replica: Replica) -> None:
+        if not replica.runs:
+            self.note(f"{replica.name} starts")
+            replica.start()
+
+    def _kill(self, process: Process) -> None:
+        """Called by the network when a request is the last that a process sent."""
+        task = asyncio.create_task(self._killed(process))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _killed(self, process: Process) -> None:
+        replica = self.replicas[process.name]
+        if replica.process is process:
+            await replica.kill()
+            await asyncio.sleep(BACK_SECONDS)
+            if replica.process is None:
+                self._start(replica)
+
+    def _freeze(self, process: Process, seconds: float) -> None:
+        process.pause()
+        self._loop.call_later(seconds, process.resume)
+
+    async def _rest(self, within: float) -> bool:
+        """Waits until nothing was written for a while. False: it never stopped."""
+        end = self._loop.time() + within
+        while self._loop.time() < end:
+            before = self.network.writes
+            await asyncio.sleep(REST_SECONDS)
+            if self.network.writes == before:
+                return True
+        return False
+
+
+async def _at_once(call: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
+    return call(*args, **named)
+
+
+def _prepare(world: World) -> None:
+    def made(path: str, api: str, kind: str, name: str, **rest: Any) -> None:
+        body = {"apiVersion": api, "kind": kind, "metadata": {"name": name}, **rest}
+        world.cluster.call("POST", path, body)
+
+    made("/api/v1/namespaces", "v1", "Namespace", world.namespace)
+    made(world.path("secrets", group="v1"), "v1", "Secret", SECRET_NAME, data={SECRET_KEY: _KEY})
+    spec = {"trackingURI": "http://mlflow:5000", "pollInterval": "1s"}
+    path = world.path("modelregistries")
+    made(path, "podium.dev/v1alpha1", "ModelRegistry", "mlflow", spec=spec)
+    world.registry.create(world.model)
+
+

@@ -1,0 +1,141 @@
+"""Watches in simulated time, in kopf's place: they tell `hints` what changed, late or not at all.
+
+Order holds within one kind, never between two. A watch that fell behind a compaction lists anew,
+and does not tell of what was deleted meanwhile: kopf does not either (measured).
+"""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from podium.cluster.access import Access
+from podium.cluster.resources import DEPLOYMENTS, PODIUM, PodiumKind
+from podium.runtime.hints import Hints
+from tests.faults.calls import System
+from tests.faults.schedules.loop import Process
+from tests.faults.schedules.network import Network
+from tests.models.http import Asked
+from tests.models.kubernetes import ApiServer, Gone
+
+KINDS = {
+    "modelpromotions": PODIUM[PodiumKind.PROMOTIONS],
+    "promotiondecisions": PODIUM[PodiumKind.DECISIONS],
+    "modelregistries": PODIUM[PodiumKind.REGISTRIES],
+    "deployments": DEPLOYMENTS,
+}
+
+
+@dataclass
+class Bad:
+    """What is wrong with one replica's watches. Keys are plurals; the n-th event counts from 1,
+    since the drive of the story began."""
+
+    lag: dict[str, float] = field(default_factory=dict)  # seconds, on top of the usual
+    dropped: set[tuple[str, int]] = field(default_factory=set)
+    twice: set[tuple[str, int]] = field(default_factory=set)
+    armed: bool = False
+    seen: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Watches:
+    """`shell.watch` for one process. `changed` returns when something was written since."""
+
+    api: ApiServer
+    network: Network
+    process: Process
+    changed: Callable[[], Awaitable[None]]
+    bad: Bad
+    rng: random.Random
+    note: Callable[[str], None]
+
+    async def __call__(
+        self,
+        access: Access,
+        hints: Hints,
+        opened: Callable[[str], None],
+        namespaces: tuple[str, ...],
+        stop: asyncio.Event,
+        ready: asyncio.Event,
+    ) -> None:
+        tell = {
+            "modelpromotions": hints.promotion,
+            "promotiondecisions": hints.decision,
+            "modelregistries": hints.registry,
+            "deployments": hints.deployment,
+        }
+        tasks = [
+            asyncio.create_task(self._watch(plural, namespaces[0], tell[plural], opened))
+            for plural in KINDS
+        ]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait(
+                [stopping, *tasks], return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()
+        finally:
+            for task in (stopping, *tasks):
+                task.cancel()
+
+    async def _watch(
+        self,
+        plural: str,
+        namespace: str,
+        tell: Callable[[str | None, Any], object],
+        opened: Callable[[str], None],
+    ) -> None:
+        path = KINDS[plural].path(namespace)
+        while True:
+            await self._way()
+            listed = json.loads(self.api.answer(Asked("GET", path)).body)
+            revision = int(listed["metadata"]["resourceVersion"])
+            kind = {"apiVersion": listed["apiVersion"], "kind": listed["kind"].removesuffix("List")}
+            await self._lag(plural)
+            for item in listed["items"]:
+                self._deliver(plural, None, {**kind, **item}, tell)
+            opened(path)
+            try:
+                await self._follow(plural, path, revision, tell)
+            except Gone:
+                self.note(f"{self.process.name}: watch of {plural} is gone and lists anew")
+
+    async def _follow(
+        self, plural: str, path: str, revision: int, tell: Callable[[str | None, Any], object]
+    ) -> None:
+        while True:
+            events = self.api.events_since(path, revision)
+            if not events:
+                await self.changed()
+                continue
+            await self._lag(plural)
+            await self._way()
+            for at, kind, found in events:
+                self._deliver(plural, kind, found, tell)
+                revision = at
+
+    async def _way(self) -> None:
+        while self.network.is_cut(self.process, System.KUBERNETES):
+            await asyncio.sleep(1.0)
+
+    async def _lag(self, plural: str) -> None:
+        usual = self.rng.uniform(0.002, 0.02)
+        await asyncio.sleep(usual + self.bad.lag.get(plural, 0.0))
+
+    def _deliver(
+        self, plural: str, event: str | None, found: Any, tell: Callable[[str | None, Any], object]
+    ) -> None:
+        if event is not None and self.bad.armed:
+            self.bad.seen[plural] += 1
+        key = (plural, self.bad.seen[plural])
+        if event is not None and key in self.bad.dropped:
+            self.note(f"{self.process.name}: event {key[1]} of {plural} ({event}) is lost")
+            return
+        tell(event, found)
+        if event is not None and key in self.bad.twice:
+            tell(event, found)
