@@ -51,6 +51,10 @@ class Watch(Protocol):
 
 
 GROUP, VERSION = "podium.dev", "v1alpha1"
+# kopf opens a watch again without a pause when it ended well, and logs in again at once after a
+# 401: behind a proxy that ends watches, or with a token that stays expired, that is a hot loop.
+REOPEN_SECONDS = 1.0
+LOGIN_SECONDS = 2.0
 
 
 def _settings() -> kopf.OperatorSettings:
@@ -65,10 +69,24 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300  # Kubernetes takes whole seconds only
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10.0
+    settings.watching.reconnect_backoff = REOPEN_SECONDS  # before a LIST that begins anew
     settings.networking.request_timeout = 30.0
     # Two minutes of 5xx, as while an API server starts; and no watch sleeps long when it is back.
     settings.networking.error_backoffs = (1, 2, 3, 5, 8, *(10,) * 11)
     return settings
+
+
+class _Pace:
+    """At most one of a kind in so many seconds: who comes sooner waits."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    async def turn(self, kind: str, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        due = max(now, self._last.get(kind, now - seconds) + seconds)
+        self._last[kind] = due
+        await asyncio.sleep(due - now)
 
 
 class _Sessions:
@@ -77,12 +95,15 @@ class _Sessions:
     def __init__(self, access: Access, opened: Callable[[str], None]) -> None:
         self._access = access
         self._opened = opened
+        self._pace = _Pace()
         self._made: list[aiohttp.ClientSession] = []
 
     async def login(self, **_: Any) -> kopf.AiohttpSession:
         """A session with the credentials as they are now; kopf asks again after a 401."""
+        await self._pace.turn("login", LOGIN_SECONDS)
         authorization = await self._access.authorization(again=bool(self._made))
         trace = aiohttp.TraceConfig()
+        trace.on_request_start.append(self._not_too_soon)
         trace.on_request_end.append(self._note)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._access.tls or True),
@@ -92,6 +113,15 @@ class _Sessions:
         )
         self._made = [each for each in self._made if not each.closed] + [session]
         return kopf.AiohttpSession(server=self._access.server, aiohttp_session=session)
+
+    async def _not_too_soon(
+        self,
+        _session: aiohttp.ClientSession,
+        _context: SimpleNamespace,
+        asked: aiohttp.TraceRequestStartParams,
+    ) -> None:
+        if asked.url.query.get("watch") == "true":
+            await self._pace.turn(asked.url.path, REOPEN_SECONDS)
 
     async def _note(
         self,
