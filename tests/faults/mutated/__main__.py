@@ -1,0 +1,128 @@
+"""`make mutations`: changes valid resources, and looks whether each is refused with a sentence or
+converges; prints the table, and each failing case as a short story.
+"""
+
+import argparse
+import contextlib
+import queue
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from testbed import cluster as testbed_cluster
+from testbed.mlflow import MlflowServer
+from tests.conftest import with_crds
+from tests.faults.mutated import cases
+from tests.faults.mutated.api import Api
+from tests.faults.mutated.refusals import refuse
+from tests.faults.mutated.slot import Slot
+from tests.faults.mutated.trial import Case, Result, play
+from tests.faults.proxy import Servers
+from tests.kubectl import Kubectl
+
+SLOTS = 12
+console = Console(width=None if sys.stdout.isatty() else 160)
+
+
+def run(
+    kubeconfig: Path, mlflow: str, wanted: Sequence[Case], folder: Path, slots: int = SLOTS
+) -> Iterator[Result]:
+    """Plays the cases side by side and gives each result as it comes."""
+    api = Api(Servers.of(kubeconfig, mlflow))
+    accepted = []
+    for case, refused in refuse(api, wanted):
+        if refused is None:
+            accepted.append(case)
+        else:
+            yield refused
+    free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
+    mark = f"mutated-{time.time_ns() // 10**6:x}"
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(slots) as pool:
+        for number in range(min(slots, len(accepted))):
+            free.put(stack.enter_context(Slot(api, kubeconfig, folder, f"{mark}-{number}")))
+
+        def one(case: Case) -> Result:
+            slot = free.get()
+            try:
+                return play(slot, mlflow, case)
+            finally:
+                free.put(slot)
+
+        for done in as_completed([pool.submit(one, case) for case in accepted]):
+            yield done.result()
+
+
+@contextlib.contextmanager
+def servers(name: str, mlflow: str | None) -> Iterator[tuple[Path, str]]:
+    """A cluster of its own, and MLflow."""
+    cluster = testbed_cluster.up(name=name, size="control")
+    with contextlib.ExitStack() as stack:
+        stack.callback(testbed_cluster.down, name)
+        with_crds(Kubectl(cluster.programs["kubectl"], cluster.kubeconfig))
+        uri = mlflow or stack.enter_context(MlflowServer()).uri
+        yield cluster.kubeconfig, uri
+
+
+def table(results: Sequence[Result]) -> Table:
+    words = ("refused", "held", "missed", "violated")
+    shown = Table(title=f"{len(results)} changes")
+    shown.add_column("resource, and when")
+    for word in (*words, "converged in, s (p50, most)"):
+        shown.add_column(word, justify="right")
+    rows = sorted({(r.case.kind, r.case.moment) for r in results})
+    for row in [*rows, None]:
+        of_row = [r for r in results if row in (None, (r.case.kind, r.case.moment))]
+        count = Counter(r.word for r in of_row)
+        took = sorted(r.converged for r in of_row if r.converged)
+        spread = f"{took[len(took) // 2]:.1f}, {took[-1]:.1f}" if took else ""
+        title = f"{row[0]} {row[1].value}" if row else "all"
+        shown.add_row(title, *(str(count[word] or "") for word in words), spread)
+    return shown
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
+    parser.add_argument("-n", type=int, default=300, help="how many changes")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--only", default="", help="those with this in their name; of all there are"
+    )
+    parser.add_argument("--slots", type=int, default=SLOTS, help="operators at the same time")
+    parser.add_argument("--cluster", default="mutated", help="name of the test bed's cluster")
+    parser.add_argument("--mlflow", metavar="URI", help="a server of yours instead of a new one")
+    parser.add_argument("-v", action="store_true", help="tell each case as it ends")
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = _arguments()
+    wanted = cases.chosen(given.n, given.seed)
+    if given.only:
+        wanted = [c for c in cases.every(given.seed) if given.only in c.name][: given.n]
+    results: list[Result] = []
+    began = time.monotonic()
+    with (
+        servers(given.cluster, given.mlflow) as (kubeconfig, uri),
+        tempfile.TemporaryDirectory(prefix="podium-mutated-") as folder,
+    ):
+        for result in run(kubeconfig, uri, wanted, Path(folder), given.slots):
+            results.append(result)
+            if result.violations:
+                console.print(f"\n{result}", markup=False, highlight=False)
+            elif given.v:
+                line = f"{result.seconds:5.1f} s {result.case.name}: {result.word}: {result.told}"
+                console.print(line, markup=False, highlight=False)
+    console.print(table(results))
+    console.print(f"seed {given.seed}, {time.monotonic() - began:.0f} s")
+    return 1 if any(r.violations for r in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
