@@ -1,54 +1,67 @@
 """`make faults`: breaks every call of every story, one at a time, and prints what came of it.
 
 A table calls x faults for each story. A case holds when the fault fired and no invariant of
-`invariants` was violated.
+`invariants` was violated. With --break, one of the operator's own rules is taken away
+(`breaks`): then something must be found, or the tests do not look.
 """
 
 import argparse
+import asyncio
 import contextlib
+import itertools
 import random
 import sys
-from collections import Counter
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from testbed import cluster as testbed_cluster
 from testbed.mlflow import MlflowServer
 from tests.conftest import with_crds
 from tests.faults import harness
-from tests.faults.calls import Call
+from tests.faults.breaks import BREAKS
+from tests.faults.fault import Fault
 from tests.faults.harness import Outcome
-from tests.faults.proxy import Fault, Servers, faults_of
+from tests.faults.proxy import Servers
+from tests.faults.results import Case, Recording, Result, Results, Word, summary, table
 from tests.faults.stories import STORIES
 from tests.kubectl import Kubectl
 
-_SIGNS = {"held": "[green]●[/]", "violated": "[red]✘[/]", "did not fire": "[yellow]○[/]"}
+TRIES = 3  # how often status is written while pods start depends on how fast they are
+AT_ONCE = 8  # they mostly wait; on two cores more at once are no faster
+THREADS = 64
 
 console = Console(width=None if sys.stdout.isatty() else 200)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
-    parser.add_argument("--story", action="append", choices=sorted(STORIES))
-    parser.add_argument("--fault", action="append", choices=[fault.name for fault in Fault])
-    parser.add_argument("--call", default="", help="only calls with this in their name")
-    parser.add_argument("--writes", action="store_true", help="only calls that write")
-    parser.add_argument("--cases", type=int, help="so many of each story's, drawn by --seed")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--at-once", type=int, default=3)
-    parser.add_argument("--mlflow", metavar="URI", help="a server of yours instead of a new one")
-    parser.add_argument("--logs", type=Path, help="where the operator's log of a violation goes")
+    what = parser.add_argument_group("which cases")
+    what.add_argument("--story", action="append", choices=sorted(STORIES))
+    what.add_argument("--fault", action="append", choices=[fault.name for fault in Fault])
+    what.add_argument("--call", default="", help="only calls with this in their name")
+    what.add_argument("--writes", action="store_true", help="only calls that write")
+    what.add_argument("--reads", action="store_true", help="only calls that read")
+    what.add_argument("--cases", type=int, help="so many of each story's, drawn by --seed")
+    what.add_argument("--seed", type=int, default=0)
+    what.add_argument("--break", dest="breaks", choices=sorted(BREAKS), help="break the operator")
+    how = parser.add_argument_group("how")
+    how.add_argument("--at-once", type=int, default=AT_ONCE)
+    how.add_argument("--resume", type=Path, metavar="FILE", help="keep results, and go on with it")
+    how.add_argument("--minutes", type=float, help="begin no case after so long")
+    how.add_argument("--table", action="store_true", help="print the results of --resume, no more")
+    how.add_argument("--name", default="faults", help="of the test bed's cluster")
+    how.add_argument("--mlflow", metavar="URI", help="a server of yours instead of a new one")
+    how.add_argument("--logs", type=Path, help="where the operator's log of a violation goes")
     return parser.parse_args()
 
 
 @contextlib.contextmanager
-def servers(mlflow: str | None = None) -> Iterator[Servers]:
+def servers(mlflow: str | None = None, name: str = "faults") -> Iterator[Servers]:
     """Real ones, with no operator."""
-    name = "faults"
     cluster = testbed_cluster.up(name=name, size="control")
     with contextlib.ExitStack() as stack:
         stack.callback(testbed_cluster.down, name)
@@ -57,67 +70,103 @@ def servers(mlflow: str | None = None) -> Iterator[Servers]:
         yield Servers.of(cluster.kubeconfig, uri)
 
 
+class Run:
+    """The cases that were asked for, so many at once."""
+
+    def __init__(self, real: Servers, given: argparse.Namespace, results: Results) -> None:
+        self._real, self._given, self._results = real, given, results
+        self._turn = asyncio.Semaphore(given.at_once)
+        self._until = time.monotonic() + 60 * given.minutes if given.minutes else None
+        self._logs = itertools.count(1)
+        self.broken_stories: list[str] = []  # violated without any fault
+
+    async def all(self) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+        stories = self._given.story or list(STORIES)
+        await asyncio.gather(*(self._record(name) for name in stories))
+        cases = [case for name in stories for case in self._cases(name)]
+        await asyncio.gather(*(self._case(case) for case in sorted(cases, key=lambda c: c.order)))
+
+    async def _record(self, name: str) -> None:
+        if name in self._results.recordings:
+            return
+        async with self._turn:
+            outcome = await harness.run(self._real, STORIES[name], breaks=self._given.breaks)
+        if outcome.violations:
+            self.broken_stories.append(name)
+            self._say(f"{name}: without any fault", outcome)
+        else:
+            self._results.recorded(name, Recording(outcome.calls, outcome.staleable))
+
+    def _cases(self, name: str) -> list[Case]:
+        given = self._given
+        if name not in self._results.recordings:
+            return []
+        cases = [
+            case
+            for case in self._results.recordings[name].cases(name)
+            if not (given.writes and not case.call.writes)
+            and not (given.reads and case.call.writes)
+            and given.call in str(case.call)
+            and (not given.fault or case.fault.name in given.fault)
+        ]
+        if given.cases:
+            cases = random.Random(given.seed).sample(cases, min(given.cases, len(cases)))
+        return [case for case in cases if case not in self._results.of]
+
+    async def _case(self, case: Case) -> None:
+        async with self._turn:
+            if self._until is not None and time.monotonic() > self._until:
+                return
+            result, outcome = await play(self._real, case, self._given.breaks)
+            self._results.add(result)
+        if result.word is not Word.HELD:
+            self._say(f"{case.story}: {case.call}: {case.fault}: {result.word}", outcome)
+
+    def _say(self, what: str, outcome: Outcome) -> None:
+        console.print(what, style="red" if outcome.violations else "yellow", markup=False)
+        for violation in outcome.violations:
+            console.print(f"    {violation}", markup=False)
+        if outcome.violations and self._given.logs:
+            self._given.logs.mkdir(exist_ok=True)
+            text = "\n".join([what, *outcome.violations, outcome.log])
+            (self._given.logs / f"{next(self._logs)}-{time.time():.0f}.log").write_text(text)
+
+
+async def play(
+    real: Servers, case: Case, breaks: str | None = None, tries: int = TRIES
+) -> tuple[Result, Outcome]:
+    """Plays the case until its call comes; a violation counts in any try."""
+    began = time.monotonic()
+    number, outcome = 0, Outcome()
+    while number < tries and not outcome.violations and not outcome.fired:
+        number += 1
+        outcome = await harness.run(real, STORIES[case.story], case.call, case.fault, breaks)
+    if outcome.violations:
+        word = Word.VIOLATED
+    elif outcome.fired:
+        word = Word.HELD
+    else:
+        word = Word.NOT_FIRED if case.call in outcome.calls else Word.NOT_MADE
+    seconds = round(time.monotonic() - began, 1)
+    return Result(case, word, number, seconds, tuple(outcome.violations)), outcome
+
+
 def main() -> int:
     given = _arguments()
-    total: Counter[str] = Counter()
-    with servers(given.mlflow) as real, ThreadPoolExecutor(given.at_once) as pool:
-        for name in given.story or STORIES:
-            story = STORIES[name]
-            recorded = harness.run(real, story)
-            if recorded.violations:
-                console.print(f"{name}: without any fault: {recorded.violations}\n{recorded.log}")
-                total["violated"] += 1
-                continue
-            cases = [(c, f) for c in points(recorded.calls) for f in faults_of(c)]
-            cases = [
-                (call, fault)
-                for call, fault in cases
-                if (call.writes or not given.writes)
-                and given.call in str(call)
-                and (not given.fault or fault.name in given.fault)
-            ]
-            if given.cases:
-                chosen = random.Random(given.seed)
-                cases = chosen.sample(cases, min(given.cases, len(cases)))
-            futures = {
-                (call, fault): pool.submit(harness.run, real, story, call, fault)
-                for call, fault in cases
-            }
-            outcomes: dict[tuple[Call, Fault], Outcome] = {}
-            for case, future in futures.items():
-                outcome = outcomes[case] = future.result()
-                for violation in outcome.violations:
-                    console.print(f"[red]{name}: {case[0]}: {case[1]}: {violation}", markup=True)
-                if outcome.violations and given.logs:
-                    _keep_log(given.logs, name, len(outcomes), outcome)
-            words = Counter(outcome.word for outcome in outcomes.values())
-            total += words
-            console.print(_table(name, outcomes, words))
-    console.print(f"{sum(total.values())} cases: {dict(total)}")
-    return 1 if total["violated"] or not total["held"] else 0
-
-
-def points(calls: tuple[Call, ...]) -> list[Call]:
-    """Each write, and of the reads between two writes each kind once."""
-    return [call for call in dict.fromkeys(calls) if call.writes or call.nth == 1]
-
-
-def _table(name: str, outcomes: dict[tuple[Call, Fault], Outcome], words: Counter[str]) -> Table:
-    used = [fault for fault in Fault if any(f is fault for _, f in outcomes)]
-    table = Table(title=f"{name}: {dict(words)}")
-    table.add_column("call", no_wrap=True)
-    for fault in used:
-        table.add_column(fault.name)
-    for call in dict.fromkeys(call for call, _ in outcomes):
-        row = [outcomes.get((call, fault)) for fault in used]
-        table.add_row(str(call), *(_SIGNS[each.word] if each else "" for each in row))
-    return table
-
-
-def _keep_log(folder: Path, story: str, number: int, outcome: Outcome) -> None:
-    folder.mkdir(exist_ok=True)
-    text = "\n".join([*outcome.violations, outcome.log])
-    (folder / f"{story}-{number}.log").write_text(text)
+    results = Results(given.resume)
+    broken: list[str] = []
+    if not given.table:
+        with servers(given.mlflow, given.name) as real:
+            run = Run(real, given, results)
+            asyncio.run(run.all())
+            broken = run.broken_stories
+    for name in dict.fromkeys(case.story for case in results.of):
+        console.print(table(results.of.values(), name))
+    console.print(summary(results.of.values()))
+    words = results.words()
+    good = not broken and not words[Word.VIOLATED] and not words[Word.NOT_FIRED]
+    return 0 if good and words[Word.HELD] else 1
 
 
 if __name__ == "__main__":

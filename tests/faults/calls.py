@@ -20,6 +20,7 @@ _KUBERNETES = re.compile(
     r"(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?"
 )
 _MLFLOW = re.compile(r".*/mlflow/(?P<what>.+)")
+USUAL = "p"  # the promotion of most stories; names of calls leave it out
 
 
 class System(StrEnum):
@@ -36,6 +37,15 @@ class Call:
     writes: bool
     after: str
     nth: int
+
+    @property
+    def is_event(self) -> bool:
+        return self.writes and self.name.split()[1] == "events"
+
+    @property
+    def is_status(self) -> bool:
+        """A write of a promotion's status."""
+        return self.name.startswith("update modelpromotions/status")
 
     def __str__(self) -> str:
         since = f" after {self.after}" if self.after else ""
@@ -85,7 +95,7 @@ def kubernetes(method: str, path: str, query: Mapping[str, str], body: bytes) ->
         return Asked(System.KUBERNETES, f"{verb} {plural}", False)
     sent = _parse(body)
     verb = {"POST": "create", "PUT": "update", "PATCH": "patch"}.get(method, method.lower())
-    value = _kubernetes_value(plural, sent)
+    value = _kubernetes_value(plural, found["name"], sent)
     return Asked(System.KUBERNETES, f"{verb} {plural} {value}".strip(), True, plural, value)
 
 
@@ -106,13 +116,15 @@ def mlflow(method: str, path: str, query: Mapping[str, str], body: bytes) -> Ask
     return Asked(System.MLFLOW, f"{method.lower()} {what} {value}".strip(), True, what, value)
 
 
-def _kubernetes_value(plural: str, sent: Mapping[str, Any]) -> str:
+def _kubernetes_value(plural: str, name: str | None, sent: Mapping[str, Any]) -> str:
     if plural == "modelpromotions/status":
         status = sent.get("status") or {}
         attempt = status.get("attempt") or {}
         history = status.get("history") or [{}]
         action = history[-1].get("action", "")
-        return "/".join(filter(None, (attempt.get("version"), attempt.get("phase"), action)))
+        whose = name if name != USUAL else ""
+        parts = (whose, attempt.get("version"), attempt.get("phase"), action)
+        return "/".join(filter(None, parts))
     if plural == "deployments":
         template = (sent.get("spec") or {}).get("template") or {}
         annotations = (template.get("metadata") or {}).get("annotations") or {}

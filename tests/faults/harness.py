@@ -2,31 +2,34 @@
 
 The operator is a process of its own that is killed by SIGKILL. Its Lease is deleted with it, so
 that the next one need not wait for it to run out: nothing of a dead process writes any more, and
-what the network still holds is the fault DELAYED.
+what the network still holds are the faults DELAYED and LATE. Two that live at once, where the
+Lease does run out, are the fault PAUSED.
 """
 
 import asyncio
 import contextlib
-import json
-import os
 import secrets
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults.calls import Asked, Call
+from tests.faults.calls import Asked, Call, System
+from tests.faults.containers import Containers
+from tests.faults.fault import Fault
 from tests.faults.invariants import Watch
-from tests.faults.proxy import Fault, Proxy, Servers
+from tests.faults.process import Operator
+from tests.faults.proxy import Proxy, Servers
 from tests.faults.stories import Play, Story, describe
-from tests.faults.world import Cluster, World
+from tests.faults.world import World
 from tests.integration.operator.conftest import Registry
 
-ROOT = Path(__file__).parents[2]
+POLL_SECONDS = 1.0
+NOTICED_SECONDS = POLL_SECONDS + 3.0  # a poll, and what a machine full of trials takes for it
 REST_SECONDS = 3.0
+REST_PATIENCE = 30.0
 
 
 @dataclass
@@ -34,145 +37,208 @@ class Outcome:
     """What a trial showed. No `violations`: everything held."""
 
     calls: tuple[Call, ...] = ()
+    staleable: frozenset[Call] = frozenset()  # reads that gave something else before
     fired: bool = False
     violations: list[str] = field(default_factory=list)
     seconds: float = 0.0
     log: str = ""
 
-    @property
-    def word(self) -> str:
-        if self.violations:
-            return "violated"
-        return "held" if self.fired else "did not fire"
+
+class KeptRegistry(Registry):
+    """Asks MLflow again only after somebody wrote: nobody but the trial knows its model."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self._known: dict[str, Any] = {}
+
+    def changed(self) -> None:
+        self._known = {}
+
+    def call(self, verb: str, path: str, body: dict[str, Any] | None = None, **query: str) -> Any:
+        if verb != "GET":
+            try:
+                return super().call(verb, path, body, **query)
+            finally:
+                self.changed()
+        key, known = f"{path} {query}", self._known
+        if key not in known:
+            known[key] = super().call(verb, path, body, **query)
+        return known[key]
 
 
-class Operator:
-    """`podium-operator` behind the proxy, for one namespace."""
+class Trial:
+    """A namespace and a model with the operators, proxy and checks of one trial."""
 
-    def __init__(self, cluster: Cluster, namespace: str, folder: Path) -> None:
-        self._cluster, self._namespace, self._folder = cluster, namespace, folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self._replacing = False
-        self.log = folder / "log"
+    def __init__(self, servers: Servers, story: Story, folder: Path, breaks: str | None) -> None:
+        self._registry = KeptRegistry(servers.mlflow)
+        self.world = World(servers.cluster, self._registry, f"faults-{secrets.token_hex(4)}")
+        self.watch = Watch(self.world, story)
+        self.containers = Containers(self._alias, lambda app: story.loads.get(app, "champion"))
+        self.operators: list[Operator] = []
+        self.server = ""
+        self._servers, self._folder, self._breaks = servers, folder, breaks
+        self._paused: Operator | None = None
+        self._made = 0
 
-    def start(self, server: str) -> None:
-        kubeconfig = self._folder / "kubeconfig"
-        kubeconfig.write_text(json.dumps(_kubeconfig(server)))
-        command = [sys.executable, "-m", "podium.runtime.main", "--namespace", self._namespace]
-        command += ["--health-port", "0", "--metrics-port", "0", "--workers", "2"]
-        env = {**os.environ, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(ROOT / "operator")}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env
-            )
+    # What the proxy asks for
 
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(10)
+    async def kill(self) -> None:
+        await asyncio.to_thread(self._replace)
 
-    def replace(self, server: str) -> None:
+    async def pause(self) -> None:
+        self._paused = self.operators[-1]
+        self._paused.pause()
+        await asyncio.to_thread(self.start)
+
+    async def resume(self) -> None:
+        assert self._paused is not None
+        self._paused.resume()
+
+    def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
+        self.watch.sends(asked, seat, leader, away)
+
+    async def wrote(self, asked: Asked) -> None:
+        if asked.system is System.MLFLOW:
+            self._registry.changed()
+        await asyncio.to_thread(self.watch.wrote, asked)
+
+    # Operators
+
+    def start(self) -> None:
+        self._made += 1
+        seat, namespace = f"seat{self._made}", self.world.namespace
+        operator = Operator(seat, namespace, self.server, self._folder, self._breaks)
+        self.operators.append(operator)
+
+    def end(self) -> None:
+        while self.operators:
+            self.operators.pop().kill()
+
+    def alive(self) -> None:
+        for operator in tuple(self.operators):
+            if operator.ended:
+                raise AssertionError(f"the operator of {operator.seat} ended by itself")
+
+    def log(self) -> str:
+        logs = sorted(self._folder.glob("*.log"))
+        return "\n".join(f"--- {log.stem}\n{log.read_text(errors='replace')}" for log in logs)
+
+    def _replace(self) -> None:
         """SIGKILL; then a new process, which need not wait for the Lease of the dead one."""
-        self._replacing = True
-        self.kill()
-        name = "leases/podium-operator"
-        root = f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/{name}"
-        self._cluster.call("DELETE", root)
-        self.start(server)
-        self._replacing = False
+        self.operators.pop().kill()
+        path = self.world.path("leases", "podium-operator", "coordination.k8s.io/v1")
+        self.world.cluster.call("DELETE", path)
+        self.start()
 
-    def check(self) -> None:
-        ended = self._process is not None and self._process.poll() is not None
-        if ended and not self._replacing:
-            raise AssertionError("the operator ended by itself")
+    # The servers
+
+    def make(self, mlflow: str) -> None:
+        namespace = {"metadata": {"name": self.world.namespace}}
+        self.world.cluster.call("POST", "/api/v1/namespaces", namespace)
+        self.world.registry.create(self.world.model)
+        spec = {"trackingURI": mlflow, "pollInterval": f"{POLL_SECONDS:.0f}s"}
+        kind = {"apiVersion": "podium.dev/v1alpha1", "kind": "ModelRegistry"}
+        body = {**kind, "metadata": {"name": "mlflow"}, "spec": spec}
+        self.world.apply("modelregistries", body)
+
+    def unmake(self) -> None:
+        self.world.cluster.call("DELETE", f"/api/v1/namespaces/{self.world.namespace}")
+
+    def _alias(self, name: str) -> str | None:
+        return Registry(self._servers.mlflow).alias(self.world.model, name)
+
+    @contextlib.asynccontextmanager
+    async def watching_containers(self, proxy: Proxy) -> AsyncIterator[None]:
+        watch = asyncio.create_task(proxy.watch_pods(self.world.namespace, self.containers.saw))
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
 
 
-def run(
-    servers: Servers, story: Story, at: Call | None = None, fault: Fault | None = None
+async def run(
+    servers: Servers,
+    story: Story,
+    at: Call | None = None,
+    fault: Fault | None = None,
+    breaks: str | None = None,
 ) -> Outcome:
     """Plays `story`. Without `at` it only records."""
     began = time.monotonic()
     outcome = Outcome()
-    cluster = servers.cluster
-    world = World(cluster, Registry(servers.mlflow), f"faults-{secrets.token_hex(4)}")
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podium-faults-")))
-        _make(world)
-        stack.callback(cluster.call, "DELETE", f"/api/v1/namespaces/{world.namespace}")
-        operator = Operator(cluster, world.namespace, folder)
-        watch = Watch(world, story)
-
-        async def kill() -> None:
-            await asyncio.to_thread(operator.replace, proxy.kubernetes)
-
-        async def wrote(asked: Asked) -> None:
-            await asyncio.to_thread(watch.wrote, asked)
-
-        proxy = Proxy(servers, kill=kill, wrote=wrote, at=at, fault=fault)
-        stack.enter_context(proxy)
-        _make_registry(world, proxy.mlflow)
-        operator.start(proxy.kubernetes)
-        stack.callback(operator.kill)
-        play = Play(world, operator.check)
-        outcome.violations += asyncio.run(_play(play, story, watch, proxy))
-        outcome.violations += watch.violations
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="podium-faults-"))
+        trial = Trial(servers, story, Path(folder), breaks)
+        proxy = await stack.enter_async_context(Proxy(servers, trial, at, fault))
+        trial.server = proxy.kubernetes
+        await asyncio.to_thread(trial.make, proxy.mlflow)
+        stack.push_async_callback(asyncio.to_thread, trial.unmake)
+        await stack.enter_async_context(trial.watching_containers(proxy))
+        stack.push_async_callback(asyncio.to_thread, trial.end)
+        await asyncio.to_thread(trial.start)
+        outcome.violations += await _play(trial, story, proxy)
+        outcome.violations += trial.watch.violations
         outcome.calls, outcome.fired = tuple(proxy.seen), proxy.fired
-        outcome.log = operator.log.read_text(errors="replace")
+        outcome.staleable = frozenset(proxy.staleable)
+        outcome.log = trial.log()
         if "Traceback" in outcome.log:
             outcome.violations.append("the operator's log has a traceback")
     outcome.seconds = time.monotonic() - began
     return outcome
 
 
-async def _play(play: Play, story: Story, watch: Watch, proxy: Proxy) -> list[str]:
+async def _play(trial: Trial, story: Story, proxy: Proxy) -> list[str]:
     """What was violated in the end; what was on the way, `watch` has."""
-    found = []
+    play = Play(trial.world, trial.alive)
     try:
         await story.given(play)
         await _rest(proxy)
-        watch.begin()
+        trial.watch.begin()
         proxy.arm()
         await story.drive(play)
-        await play.wait("the end of the story", story.end)
-        await play.wait("MLflow has the whole ledger", lambda state: not watch.end(state))
-        if not await _rest(proxy, seconds=30.0):
-            found.append(f"I8: still writing: {proxy.seen[-3:]}")
-        state = await play.wait("it stays so", story.end, 5.0)
-        found += watch.end(state)
+        found = await _ended(trial, play, story, proxy)
+        if proxy.holds_late():
+            found += await _repaired(trial, play, story, proxy)
+        if proxy.shows_the_past():
+            await proxy.lag()
+            found += await _ended(trial, play, story, proxy)
     except AssertionError as error:
-        found.append(f"I5: {error}; {describe(play.world.state())}")
+        found = [f"I5: {error}; {describe(trial.world.state())}"]
     return found
 
 
-async def _rest(proxy: Proxy, seconds: float = 20.0) -> bool:
+async def _ended(trial: Trial, play: Play, story: Story, proxy: Proxy) -> list[str]:
+    """Waits for the end of the story, and checks that it is one."""
+    found = []
+    watch = trial.watch
+    await play.wait("the end of the story", story.end)
+    await play.wait("MLflow has the whole ledger", lambda state: not watch.end(state))
+    if not await _rest(proxy):
+        found.append(f"I8: still writing: {proxy.seen[-3:]}")
+    state = await play.wait("it stays so", story.end, 5.0)
+    return found + watch.end(state) + trial.containers.strangers(state)
+
+
+async def _repaired(trial: Trial, play: Play, story: Story, proxy: Proxy) -> list[str]:
+    """I7: what takes effect now, long after its sender's end, is found within a poll."""
+    before = proxy.writes + 1  # its own
+    await proxy.release()
+    state = await asyncio.to_thread(trial.world.state)
+    found = []
+    whole = story.end(state) and not trial.watch.end(state)
+    if not whole and not await proxy.writes_beyond(before, NOTICED_SECONDS):
+        late = [asked.name for asked in proxy.late]
+        found.append(f"I7: {late} was not noticed within {NOTICED_SECONDS} s")
+    return found + await _ended(trial, play, story, proxy)
+
+
+async def _rest(proxy: Proxy) -> bool:
     """Waits until nothing was written for a while. False: it never stopped."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + REST_PATIENCE
     while time.monotonic() < end:
         before = proxy.writes
         await asyncio.sleep(REST_SECONDS)
         if proxy.writes == before:
             return True
     return False
-
-
-def _make(world: World) -> None:
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.namespace}}
-    world.cluster.call("POST", "/api/v1/namespaces", body)
-    world.registry.create(world.model)
-
-
-def _make_registry(world: World, uri: str) -> None:
-    spec = {"trackingURI": uri, "pollInterval": "1s"}
-    kind = {"apiVersion": "podium.dev/v1alpha1", "kind": "ModelRegistry"}
-    world.apply("modelregistries", {**kind, "metadata": {"name": "mlflow"}, "spec": spec})
-
-
-def _kubeconfig(server: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "proxy", "cluster": {"server": server}}],
-        "users": [{"name": "tester", "user": {}}],
-        "contexts": [{"name": "it", "context": {"cluster": "proxy", "user": "tester"}}],
-        "current-context": "it",
-    }

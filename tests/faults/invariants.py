@@ -1,6 +1,6 @@
-"""What must always hold (DESIGN section 7), checked after each write and at the end.
-
-I7 needs two operators and is not looked at here; I8 is the harness' own.
+"""What must always hold (DESIGN section 7): I4 and I7 as a write arrives, I1, I2, I3 and I6 after
+each that took effect, I6 whole at the end. I5, I8, and the repair of late commits (I7), for which
+one must wait, are the harness' own.
 """
 
 import base64
@@ -32,6 +32,16 @@ class Watch:
 
     def begin(self) -> None:
         self._begun = True
+
+    def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
+        """A write of the operator of this seat arrives; that of seat `leader` holds the Lease, and
+        MLflow is away for so many seconds (None: it is not)."""
+        found = []
+        if seat != leader and asked.what != "events":
+            found.append(f"I7: {seat} writes while {leader or 'nobody'} holds the Lease")
+        if away and asked.what == "deployments":
+            found.append(f"I4: a target changes while MLflow is away, for {away:.1f} s")
+        self.violations += [f"at {asked.name}: {each}" for each in found]
 
     def wrote(self, asked: Asked) -> None:
         if not self._begun or asked.what == "events":

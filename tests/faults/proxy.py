@@ -1,19 +1,19 @@
-"""What stands between the operator and the two servers: counts the calls, and breaks one.
+"""What stands between the operators and the two servers: counts the calls, and breaks one.
 
-The operator speaks plain HTTP to two ports on loopback; from there each request goes on to the
+An operator speaks plain HTTP to two ports on loopback; from there each request goes on to the
 real API server (with the administrator's certificate) or the real MLflow, and the answer back.
-Nothing in the operator knows of it, so what is broken is what a bad network would break.
+Nothing in the operator knows of it, so what is broken is what a bad network would break. Says
+nothing about what is right: that is `invariants`.
 """
 
 import asyncio
 import contextlib
-import threading
+import json
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
@@ -22,66 +22,17 @@ from yarl import URL
 from podium.cluster.access import Access, load_access
 from tests.faults import calls
 from tests.faults.calls import Asked, Call, Counting, System
+from tests.faults.fault import ANSWERS, Answer, Fault
+from tests.faults.process import SEAT_HEADER
 from tests.faults.world import Cluster
 
 _HOP = {"connection", "content-length", "transfer-encoding", "host", "content-encoding"}
-
-
-class Fault(StrEnum):
-    """What happens to one call."""
-
-    KILL_BEFORE = "killed before it is sent"
-    KILL_AFTER = "killed after it took effect"
-    LOST = "took effect, the answer is lost"
-    HANG = "took effect, no answer in time"
-    CONFLICT = "409"
-    THROTTLED = "429"
-    ERROR = "500"
-    BROKEN = "took effect, a broken body comes back"
-    STALE = "the answer of the time before"
-    DELAYED = "killed; takes effect after the next operator acted"
-
-
-WRITE_FAULTS = tuple(fault for fault in Fault if fault is not Fault.STALE)
-READ_FAULTS = (
-    Fault.KILL_BEFORE,
-    Fault.LOST,
-    Fault.THROTTLED,
-    Fault.ERROR,
-    Fault.BROKEN,
-    Fault.STALE,
-)
-HANG_SECONDS = 8.0  # longer than any deadline of a request
+HANG_SECONDS = 6.0  # longer than any deadline of a write
 DELAYED_SECONDS = 6.0  # a delayed call commits by then, though nothing else was written
-
-
-def faults_of(call: Call) -> tuple[Fault, ...]:
-    """The faults that make sense for a call. MLflow knows no optimistic locking, so no 409."""
-    if not call.writes:
-        return READ_FAULTS
-    if call.system is System.MLFLOW:
-        return tuple(f for f in WRITE_FAULTS if f is not Fault.CONFLICT)
-    return WRITE_FAULTS
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    kind: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-_KUBERNETES_CONFLICT = (
-    b'{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Conflict","code":409,'
-    b'"message":"the object has been modified"}'
-)
-_ANSWERS = {
-    Fault.CONFLICT: Answer(409, "application/json", _KUBERNETES_CONFLICT),
-    Fault.THROTTLED: Answer(429, "application/json", b"{}", (("Retry-After", "1"),)),
-    Fault.ERROR: Answer(500, "application/json", b'{"error_code":"INTERNAL_ERROR","message":"x"}'),
-    Fault.BROKEN: Answer(200, "application/json", b'{"model_versions": [{"na'),
-}
+PAUSED_SECONDS = 25.0  # the Lease (12 s) runs out, the next one leads and writes
+AWAY_SECONDS = 5.0
+LAG_SECONDS = 4.0
+_PROMOTIONS = "/modelpromotions"
 
 
 @dataclass(frozen=True)
@@ -97,166 +48,321 @@ class Servers:
         access = asyncio.run(load_access(str(kubeconfig)))
         return cls(access, asyncio.run(access.authorization()) or "", mlflow)
 
-    @property
+    @cached_property
     def cluster(self) -> Cluster:
         return Cluster(self.access.server, self.access.tls, self.authorization)
 
 
-class Proxy:
-    """`with Proxy(...)`: `kubernetes` and `mlflow` are the addresses to give to the operator.
+class Trial(Protocol):
+    """What the proxy needs of the trial that it is part of."""
 
-    `kill` ends the operator and starts a new one; `wrote` is called after each write that took
-    effect, before its answer goes back. Both run in the proxy's own thread.
-    """
+    async def kill(self) -> None:
+        """SIGKILL of the operator, and a new one."""
+
+    async def pause(self) -> None:
+        """SIGSTOP of the operator, and a second one beside it."""
+
+    async def resume(self) -> None:
+        """SIGCONT of the one that was paused."""
+
+    def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
+        """A write arrives from the operator of this seat, while that of `leader` holds the Lease
+        and MLflow has been away for so many seconds."""
+
+    async def wrote(self, asked: Asked) -> None:
+        """A write took effect; its answer waits."""
+
+
+class Proxy:
+    """`async with Proxy(...)`: `kubernetes` and `mlflow` are the addresses for the operator."""
 
     def __init__(
-        self,
-        servers: Servers,
-        *,
-        kill: Callable[[], Awaitable[None]],
-        wrote: Callable[[Asked], Awaitable[None]],
-        at: Call | None = None,
-        fault: Fault | None = None,
+        self, servers: Servers, trial: Trial, at: Call | None = None, fault: Fault | None = None
     ) -> None:
-        self._servers = servers
-        self._kill, self._wrote = kill, wrote
+        self._servers, self._trial = servers, trial
         self._at, self._fault = at, fault
         self._counting: Counting | None = None
-        self._last: dict[str, Answer] = {}
-        self._late: asyncio.Event | None = None
-        self._loop = asyncio.new_event_loop()
+        self._answers: dict[str, list[Answer]] = {}  # of reads: those that differ, oldest first
         self._background: set[asyncio.Task[None]] = set()
+        self._wrote = asyncio.Event()
+        self._resting = asyncio.Event()
+        self._away_since: float | None = None
+        self._grace = 0.0
+        self._shown: Answer | None = None  # the LIST of promotions of an earlier time
+        self._lagging: asyncio.Event | None = None
+        self._leader: str | None = None
         self.seen: list[Call] = []
+        self.staleable: set[Call] = set()
         self.fired = False
         self.writes = 0
+        self.late: list[Asked] = []  # what took effect late
 
-    def __enter__(self) -> "Proxy":
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self.kubernetes, self.mlflow = self.run(self._start()).result(10)
+    async def __aenter__(self) -> "Proxy":
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None),
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        # aiohttp sends an idempotent request again by itself, which no network does.
+        self._session._retry_connection = False
+        self._runners: list[web.ServerRunner] = []
+        self.kubernetes = await self._listen(self._on_kubernetes)
+        self.mlflow = await self._listen(self._on_mlflow)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.run(self._stop()).result(20)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> "Future[Any]":
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        for runner in self._runners:
+            await runner.cleanup()
+        await self._session.close()
 
     def arm(self) -> None:
         """From here calls are counted, and the one is broken."""
         self._counting = Counting()
 
-    async def _start(self) -> tuple[str, str]:
-        self._late = asyncio.Event()
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None),
-            connector=aiohttp.TCPConnector(limit=0),
-            auto_decompress=True,
-        )
-        self._runners: list[web.AppRunner] = []
-        kubernetes = await self._listen(self._on_kubernetes)
-        return kubernetes, await self._listen(self._on_mlflow)
-
-    async def _listen(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> str:
-        app = web.Application(client_max_size=64 * 2**20)
-        app.router.add_route("*", "/{path:.*}", handler)
-        runner = web.AppRunner(app, shutdown_timeout=0.5, handle_signals=False)
+    async def _listen(
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> str:
+        runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.2, handle_signals=False)
         await runner.setup()
         self._runners.append(runner)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
-    async def _stop(self) -> None:
-        for runner in self._runners:
-            await runner.cleanup()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await self._session.close()
+    # What the trial does at rest
 
-    async def _on_kubernetes(self, request: web.Request) -> web.StreamResponse:
-        if request.query.get("watch"):
-            return await self._stream(request)
+    def holds_late(self) -> bool:
+        return self._fault is Fault.LATE and self.fired and not self._resting.is_set()
+
+    async def release(self) -> None:
+        """What was held takes effect now, long after its sender's end."""
+        self._resting.set()
+        await asyncio.gather(*self._background)
+
+    def shows_the_past(self) -> bool:
+        return self._fault is Fault.LAGGING and self._shown is not None and not self.fired
+
+    async def lag(self) -> None:
+        """A new operator sees promotions as they were, until its watch catches up. A read of the
+        one promotion is never old: the API server's are quorum reads."""
+        self._lagging = asyncio.Event()
+        self.fired = True
+        await self._trial.kill()
+        await asyncio.sleep(LAG_SECONDS)
+        self._lagging.set()
+        self._lagging = None
+
+    async def writes_beyond(self, number: int, seconds: float) -> bool:
+        """Whether there are more writes than that within so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.writes <= number:
+                    self._wrote.clear()
+                    await self._wrote.wait()
+        return self.writes > number
+
+    # Requests
+
+    async def _on_kubernetes(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, query = request.rel_url.raw_path, dict(request.rel_url.query)
+        if query.get("watch"):
+            return await self._stream(request, path)
         body = await request.read()
+        lists = request.method == "GET" and path.endswith(_PROMOTIONS)
+        if lists and self._lagging is not None and self._shown is not None:
+            return _response(self._shown)
+        if "/leases" in path:
+            return _response(await self._lease(request, body))
         own = request.headers.get("User-Agent", "").startswith("podium-operator")
-        path, query = request.rel_url.raw_path, dict(request.query)
         asked = calls.kubernetes(request.method, path, query, body) if own else None
-        return await self._serve(request, body, asked)
+        return await self._serve(System.KUBERNETES, request, body, asked)
 
-    async def _on_mlflow(self, request: web.Request) -> web.StreamResponse:
+    async def _on_mlflow(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
-        path, query = request.rel_url.raw_path, dict(request.query)
-        return await self._serve(request, body, calls.mlflow(request.method, path, query, body))
+        if self._away is not None:
+            return _cut(request)
+        path, query = request.rel_url.raw_path, dict(request.rel_url.query)
+        asked = calls.mlflow(request.method, path, query, body)
+        return await self._serve(System.MLFLOW, request, body, asked)
+
+    async def _lease(self, request: web.BaseRequest, body: bytes) -> Answer:
+        """Notes who holds it. One that was killed still does until the next one has it, though the
+        trial deletes the Lease: what it sent before may arrive yet."""
+        answer = await self._forward(System.KUBERNETES, request, body)
+        if request.method != "GET" and answer.status < 300:
+            holder = (json.loads(answer.body).get("spec") or {}).get("holderIdentity") or ""
+            self._leader = holder.partition("_")[0] or None
+        return answer
 
     async def _serve(
-        self, request: web.Request, body: bytes, asked: Asked | None
+        self, system: System, request: web.BaseRequest, body: bytes, asked: Asked | None
     ) -> web.StreamResponse:
         if asked is None:
-            return _response(await self._forward(request, body))
+            return _response(await self._forward(system, request, body))
+        if asked.writes:
+            seat = request.headers.get(SEAT_HEADER, "")
+            self._trial.sends(asked, seat, self._leader, self._away)
         if self._counting is None:
-            return _response(await self._do(request, body, asked))
+            return _response(await self._do(system, request, body, asked))
         call = self._counting.name(asked)
         self.seen.append(call)
         if call == self._at and not self.fired and self._fault is not None:
-            key = request.raw_path
-            if self._fault is not Fault.STALE or key in self._last:
-                self.fired = True
-                return await self._break(self._fault, request, body, asked)
-        return _response(await self._do(request, body, asked))
+            return await self._break(self._fault, system, request, body, asked)
+        answer = await self._do(system, request, body, asked)
+        if not asked.writes and self._older(request, answer):
+            self.staleable.add(call)
+        return _response(answer)
 
-    async def _do(self, request: web.Request, body: bytes, asked: Asked) -> Answer:
-        answer = await self._forward(request, body)
+    async def _do(
+        self, system: System, request: web.BaseRequest, body: bytes, asked: Asked
+    ) -> Answer:
+        answer = await self._forward(system, request, body)
         if asked.writes:
             self.writes += 1
             if answer.status < 300:
-                await self._wrote(asked)
-                if self._late is not None:
-                    self._late.set()
-        else:
-            self._last[request.raw_path] = answer
+                await self._trial.wrote(asked)
+                self._wrote.set()
+        elif answer.status < 300:
+            known = self._answers.setdefault(request.raw_path, [])
+            if not known or known[-1].body != answer.body:
+                self._answers[request.raw_path] = [*known[-1:], answer]
         return answer
 
+    def _older(self, request: web.BaseRequest, answer: Answer) -> Answer | None:
+        """What the same read gave before, if that was something else."""
+        known = self._answers.get(request.raw_path, [])
+        return next((each for each in known if each.body != answer.body), None)
+
     async def _break(
-        self, fault: Fault, request: web.Request, body: bytes, asked: Asked
+        self,
+        fault: Fault,
+        system: System,
+        request: web.BaseRequest,
+        body: bytes,
+        asked: Asked,
     ) -> web.StreamResponse:
+        if fault is Fault.STALE:
+            answer = await self._do(system, request, body, asked)
+            older = self._older(request, answer)
+            self.fired = older is not None
+            return _response(older or answer)
+        if fault is Fault.LAGGING:
+            answer = await self._do(system, request, body, asked)
+            self._shown = await self._list_promotions(request.rel_url.raw_path)
+            return _response(answer)
+        self.fired = True
+        if fault in (Fault.DELAYED, Fault.LATE, Fault.PAUSED):
+            return await self._hold(fault, system, request, body, asked)
         if fault is Fault.KILL_BEFORE:
             return await self._end(request)
-        if fault is Fault.STALE:
-            return _response(self._last[request.raw_path])
         if fault in (Fault.CONFLICT, Fault.THROTTLED, Fault.ERROR):
-            return _response(_ANSWERS[fault])
-        if fault is Fault.DELAYED:
-            task = asyncio.create_task(self._later(request, body, asked))
-            self._background.add(task)
-            return await self._end(request)
-        await self._do(request, body, asked)
-        if fault is Fault.KILL_AFTER:
-            return await self._end(request)
-        if fault is Fault.HANG:
-            await asyncio.sleep(HANG_SECONDS)
-        if fault in (Fault.LOST, Fault.HANG):
-            return _cut(request)
-        return _response(_ANSWERS[Fault.BROKEN])
+            return _response(ANSWERS[fault])
+        answer = await self._do(system, request, body, asked)
+        match fault:
+            case Fault.KILL_AFTER:
+                return await self._end(request)
+            case Fault.BROKEN:
+                return _response(ANSWERS[fault])
+            case Fault.HANG:
+                await asyncio.sleep(HANG_SECONDS)
+            case Fault.AWAY:
+                self._go_away(1.5)  # a pass that has seen all may end
+                return _response(answer)
+            case Fault.KILL_AWAY:
+                self._go_away(0.0)
+                return await self._end(request)
+        return _cut(request)  # LOST, and HANG
 
-    async def _end(self, request: web.Request) -> web.StreamResponse:
-        await self._kill()
+    async def _end(self, request: web.BaseRequest) -> web.StreamResponse:
+        await self._trial.kill()
         return _cut(request)
 
-    async def _later(self, request: web.Request, body: bytes, asked: Asked) -> None:
-        """Commits what the dead operator sent, after the next one has written something."""
-        assert self._late is not None
-        self._late.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DELAYED_SECONDS):
-                await self._late.wait()
-        await self._do(request, body, asked)
+    # Calls that take effect later
 
-    async def _forward(self, request: web.Request, body: bytes) -> Answer:
-        async with self._upstream(request, body) as answer:
+    async def _hold(
+        self,
+        fault: Fault,
+        system: System,
+        request: web.BaseRequest,
+        body: bytes,
+        asked: Asked,
+    ) -> web.StreamResponse:
+        self._wrote.clear()
+        if fault is Fault.PAUSED:
+            await self._trial.pause()
+            answer = await self._later(PAUSED_SECONDS, system, request, body, asked)
+            await self._trial.resume()
+            return _response(answer)
+        limit = DELAYED_SECONDS if fault is Fault.DELAYED else None
+        self._go_on(self._later(limit, system, request, body, asked))
+        return await self._end(request)
+
+    def _go_on(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _later(
+        self,
+        limit: float | None,
+        system: System,
+        request: web.BaseRequest,
+        body: bytes,
+        asked: Asked,
+    ) -> Answer:
+        """After the next operator has written something; `limit` None: when all is at rest."""
+        if limit is None:
+            await self._resting.wait()
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit):
+                    await self._wrote.wait()
+        answer = await self._do(system, request, body, asked)
+        if answer.status < 300:
+            self.late.append(asked)
+        return answer
+
+    # MLflow away
+
+    @property
+    def _away(self) -> float | None:
+        """For how many seconds MLflow has been away, those left out in which what was seen before
+        may still be acted on; None: it is there."""
+        if self._away_since is None:
+            return None
+        since = asyncio.get_running_loop().time() - self._away_since
+        return None if since > AWAY_SECONDS else max(0.0, since - self._grace)
+
+    def _go_away(self, grace: float) -> None:
+        self._away_since, self._grace = asyncio.get_running_loop().time(), grace
+
+    # The servers
+
+    def _ask(self, path: str) -> Any:
+        """As the administrator, over the connections of the proxy."""
+        headers = {"Authorization": self._servers.authorization}
+        tls = self._servers.access.tls or True
+        return self._session.get(self._servers.access.server + path, headers=headers, ssl=tls)
+
+    async def _list_promotions(self, path: str) -> Answer:
+        """`path` is that of a promotion's status."""
+        async with self._ask(path[: path.index(_PROMOTIONS)] + _PROMOTIONS) as answer:
+            return Answer(answer.status, "application/json", await answer.read())
+
+    async def watch_pods(
+        self, namespace: str, saw: Callable[[dict[str, Any]], Awaitable[None]]
+    ) -> None:
+        """Until cancelled: `saw` is given each pod that comes or changes."""
+        async with self._ask(f"/api/v1/namespaces/{namespace}/pods?watch=true") as answer:
+            async for line in answer.content:
+                event = json.loads(line)
+                if event["type"] in ("ADDED", "MODIFIED"):
+                    await saw(event["object"])
+
+    async def _forward(self, system: System, request: web.BaseRequest, body: bytes) -> Answer:
+        async with self._upstream(system, request, body) as answer:
             headers = tuple(
                 (name, value)
                 for name, value in answer.headers.items()
@@ -265,8 +371,10 @@ class Proxy:
             kind = answer.headers.get("Content-Type", "application/json")
             return Answer(answer.status, kind, await answer.read(), headers)
 
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
-        async with self._upstream(request, b"") as answer:
+    async def _stream(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if path.endswith(_PROMOTIONS) and self._lagging is not None:
+            await self._lagging.wait()
+        async with self._upstream(System.KUBERNETES, request, b"") as answer:
             response = web.StreamResponse(status=answer.status)
             response.content_type = answer.content_type
             with contextlib.suppress(ConnectionError):  # the operator was killed
@@ -275,10 +383,11 @@ class Proxy:
                     await response.write(chunk)
             return response
 
-    def _upstream(self, request: web.Request, body: bytes) -> Any:
-        to_kubernetes = request.url.port == self._port(self.kubernetes)
+    def _upstream(self, system: System, request: web.BaseRequest, body: bytes) -> Any:
+        to_kubernetes = system is System.KUBERNETES
         base = self._servers.access.server if to_kubernetes else self._servers.mlflow
-        headers = {n: v for n, v in request.headers.items() if n.lower() not in _HOP}
+        dropped = _HOP | {SEAT_HEADER.lower()}
+        headers = {n: v for n, v in request.headers.items() if n.lower() not in dropped}
         if to_kubernetes:
             headers["Authorization"] = self._servers.authorization
         return self._session.request(
@@ -290,10 +399,6 @@ class Proxy:
             allow_redirects=False,
         )
 
-    @staticmethod
-    def _port(address: str) -> int:
-        return int(address.rsplit(":", 1)[1])
-
 
 def _response(answer: Answer) -> web.Response:
     response = web.Response(status=answer.status, body=answer.body)
@@ -303,7 +408,7 @@ def _response(answer: Answer) -> web.Response:
     return response
 
 
-def _cut(request: web.Request) -> web.StreamResponse:
+def _cut(request: web.BaseRequest) -> web.StreamResponse:
     """Closes the connection without an answer."""
     if request.transport is not None:
         request.transport.close()

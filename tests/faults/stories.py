@@ -6,8 +6,8 @@ so that a story can be told to real servers and in simulated time.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from tests.faults.world import State, World
@@ -35,11 +35,13 @@ class Play:
     world: World
     alive: Callable[[], None]
     do: Perform = asyncio.to_thread
+    patience: float = PATIENCE  # seconds
 
     async def wait(
-        self, what: str, true: Callable[[State], bool], seconds: float = PATIENCE
+        self, what: str, true: Callable[[State], bool], seconds: float | None = None
     ) -> State:
         loop = asyncio.get_running_loop()
+        seconds = self.patience if seconds is None else seconds
         end = loop.time() + seconds
         while True:
             self.alive()
@@ -92,6 +94,13 @@ class Play:
         body = _object("apps/v1", "Deployment", name, spec)
         await self.do(self.world.apply, "deployments", body, "apps/v1")
 
+    async def annotate(self, annotations: Mapping[str, str], name: str = API) -> None:
+        """Puts Podium's annotations of a pod template to these values, as `rollout undo` does."""
+        wanted = {f"podium.dev/{key}": value for key, value in annotations.items()}
+        body = {"spec": {"template": {"metadata": {"annotations": wanted}}}}
+        path, kind = self.world.path("deployments", name, "apps/v1"), "application/merge-patch+json"
+        await self.do(self.world.cluster.call, "PATCH", path, body, kind)
+
     async def spoil(self, pod: str, fault: str = "not-ready") -> None:
         """The node does this to the pod from now on."""
         body = {"metadata": {"annotations": {"podium.dev/kwok-fault": fault}}}
@@ -105,13 +114,15 @@ Step = Callable[[Play], Awaitable[None]]
 @dataclass(frozen=True)
 class Story:
     """`good`: the versions that Podium may move the alias to. `sags`: pods lose their readiness
-    by themselves, so that their number says nothing about Podium."""
+    by themselves, so that their number says nothing about Podium. `loads`: the alias that the
+    pods of a Deployment load, where it is not champion."""
 
     given: Step
     drive: Step
     end: Callable[[State], bool]
     good: str
     sags: bool = False
+    loads: Mapping[str, str] = field(default_factory=dict)
 
 
 def target(deployment: str, version_mode: bool = False) -> dict[str, Any]:
@@ -191,6 +202,18 @@ async def _promoted_in_version_mode(play: Play) -> None:
     await play.wait("version 1 serves", at("1", API, stages={"1": "Production"}))
 
 
+def _promoted_in_alias_mode(fault: str = "") -> Step:
+    """Version 1 became champion by Podium, so that its pods carry a move."""
+
+    async def given(play: Play) -> None:
+        await play.register(GOOD)
+        await play.deploy(fault=fault)
+        await play.promote()
+        await play.wait("version 1 serves", at("1", API, stages={"1": "Production"}))
+
+    return given
+
+
 async def _promoted_twice(play: Play) -> None:
     await _adopted()(play)
     await play.register(GOOD)
@@ -232,10 +255,34 @@ def _register(accuracy: float) -> Step:
 async def _second_loses_readiness(play: Play) -> None:
     await play.register(GOOD)
     state = await play.wait("2 bakes", lambda s: phase(s) == ("2", "Baking"))
-    for pod in state.pods:
-        annotations = pod["metadata"].get("annotations") or {}
-        if annotations.get("podium.dev/model-version") == "2":
-            await play.spoil(pod["metadata"]["name"])
+    for pod in _pods_of(state, "2"):
+        await play.spoil(pod)
+
+
+def _pods_of(state: State, version: str) -> list[str]:
+    annotations = {
+        pod["metadata"]["name"]: pod["metadata"].get("annotations") or {} for pod in state.pods
+    }
+    return [n for n, a in annotations.items() if a.get("podium.dev/model-version") == version]
+
+
+async def _old_pod_restarts(play: Play) -> None:
+    """In place, while the alias is at 2: from then on it serves 2 as a pod of version 1."""
+    await play.register(GOOD)
+    state = await play.wait(
+        "2 rolls out", lambda s: phase(s) == ("2", "Verifying") and s.ready(API) >= 2
+    )
+    await play.spoil(_pods_of(state, "1")[0], "restart-1")
+
+
+async def _undone_while_suspended(play: Play) -> None:
+    """Somebody stops Podium and takes the Deployment back by hand, at once."""
+    before = await play.do(play.world.state)
+    await play.register(GOOD)
+    await play.wait("2 serves", at("2", API, stages=TWO))
+    await play.promote(suspend=True)
+    names = ("model-version", "move-id")
+    await play.annotate({name: before.annotation(API, name) for name in names})
 
 
 async def _rollback_is_asked(play: Play) -> None:
@@ -284,6 +331,13 @@ STORIES = {
         end=lambda s: at("1", API, stages=BACK)(s) and s.quarantined == {"2"},
         good="12",
     ),
+    "old-pod-restarted": Story(
+        given=_promoted_in_alias_mode(fault="crash@2"),
+        drive=_old_pod_restarts,
+        end=lambda s: at("1", API, stages=BACK)(s) and s.quarantined == {"2"},
+        good="12",
+        sags=True,
+    ),
     "rolled-back-in-baking": Story(
         given=_adopted(rollback={"bakeDuration": "60s"}),
         drive=_second_loses_readiness,
@@ -315,6 +369,13 @@ STORIES = {
         end=at("2", API, stages=TWO),
         good="12",
     ),
+    "undone-while-suspended": Story(
+        given=_promoted_in_alias_mode(),
+        drive=_undone_while_suspended,
+        end=lambda s: s.alias == "2" and s.stages == TWO and s.serves(API, "1")
+        and s.status.get("champion", {}).get("version") == "2",
+        good="12",
+    ),
     "two-targets": Story(
         given=_adopted(targets=(API, "second")),
         drive=_register(GOOD),
@@ -327,6 +388,7 @@ STORIES = {
         end=lambda s: at("1", API, "staging", stages={"1": "Production"})(s)
         and aliases(s) == {"champion": "1", "staging": "1"},
         good="1",
+        loads={"staging": "staging"},
     ),
 }  # fmt: skip
 

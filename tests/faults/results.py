@@ -1,0 +1,159 @@
+"""What came of each case, kept in a file of JSON lines: a run can go on where it ended, and the
+tables are printed from it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from tests.faults.calls import Call, System
+from tests.faults.fault import ONE_CALL_FAULTS, Fault, faults_of
+
+
+class Word(StrEnum):
+    """What a case came to."""
+
+    HELD = "held"
+    VIOLATED = "violated"
+    NOT_MADE = "not made"  # the call did not come again, in any try
+    NOT_FIRED = "did not fire"
+
+
+_SIGNS = {
+    Word.HELD: "[green]●[/]",
+    Word.VIOLATED: "[red]✘[/]",
+    Word.NOT_MADE: "[yellow]–[/]",
+    Word.NOT_FIRED: "[red]○[/]",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    story: str
+    call: Call
+    fault: Fault
+
+    @property
+    def order(self) -> int:
+        """What is broken first: writes, then two operators, Events, and reads."""
+        if not self.call.writes:
+            return 3
+        if self.call.is_event:
+            return 2
+        return 0 if self.fault in ONE_CALL_FAULTS else 1
+
+
+@dataclass(frozen=True)
+class Result:
+    case: Case
+    word: Word
+    tries: int
+    seconds: float
+    violations: tuple[str, ...] = ()
+
+
+@dataclass
+class Recording:
+    """The calls of a story without any fault."""
+
+    calls: tuple[Call, ...]
+    staleable: frozenset[Call]
+
+    def cases(self, story: str) -> list[Case]:
+        """Each write, and of the reads between two writes each kind once, with each fault that
+        makes a difference to it."""
+        points = [call for call in dict.fromkeys(self.calls) if call.writes or call.nth == 1]
+        return [
+            Case(story, call, fault)
+            for call in points
+            for fault in faults_of(call)
+            if fault is not Fault.STALE or call in self.staleable
+        ]
+
+
+@dataclass
+class Results:
+    """Those of a file, and of this run, which adds to it. Without a file only of this run."""
+
+    path: Path | None
+    recordings: dict[str, Recording] = field(default_factory=dict)
+    of: dict[Case, Result] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.path is not None and self.path.exists():
+            for line in self.path.read_text().splitlines():
+                self._read(json.loads(line))
+
+    def recorded(self, story: str, recording: Recording) -> None:
+        self.recordings[story] = recording
+        calls = [asdict(call) for call in recording.calls]
+        staleable = [asdict(call) for call in sorted(recording.staleable)]
+        self._write({"recorded": story, "calls": calls, "staleable": staleable})
+
+    def add(self, result: Result) -> None:
+        self.of[result.case] = result
+        self._write(asdict(result))
+
+    def words(self, story: str | None = None) -> Counter[str]:
+        found = self.of.values()
+        return Counter(str(r.word) for r in found if story in (None, r.case.story))
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def _read(self, line: dict[str, Any]) -> None:
+        if "recorded" in line:
+            calls = tuple(_call(call) for call in line["calls"])
+            staleable = frozenset(_call(call) for call in line["staleable"])
+            self.recordings[line["recorded"]] = Recording(calls, staleable)
+            return
+        raw = line["case"]
+        case = Case(raw["story"], _call(raw["call"]), Fault(raw["fault"]))
+        said = tuple(line["violations"])
+        self.of[case] = Result(case, Word(line["word"]), line["tries"], line["seconds"], said)
+
+
+def _call(raw: dict[str, Any]) -> Call:
+    return Call(**{**raw, "system": System(raw["system"])})
+
+
+def table(results: Iterable[Result], story: str) -> Table:
+    """Calls x faults of one story."""
+    of = {(each.case.call, each.case.fault): each for each in results if each.case.story == story}
+    used = [fault for fault in Fault if any(f is fault for _, f in of)]
+    words = Counter(str(each.word) for each in of.values())
+    shown = Table(title=f"{story}: {dict(words)}")
+    shown.add_column("call", no_wrap=True)
+    for fault in used:
+        shown.add_column(fault.name.replace("_", " "))
+    for call in dict.fromkeys(call for call, _ in of):
+        row = [of.get((call, fault)) for fault in used]
+        shown.add_row(str(call), *(_SIGNS[each.word] if each else "" for each in row))
+    return shown
+
+
+def summary(results: Iterable[Result]) -> Table:
+    """A row for each story: calls, cases, and what came of them."""
+    all_results = list(results)
+    shown = Table(title="stories")
+    shown.add_column("story", no_wrap=True)
+    for title in ("writes", "reads", "cases", *Word, "seconds each"):
+        shown.add_column(title, justify="right")
+    stories = dict.fromkeys(each.case.story for each in all_results)
+    for story in [*stories, "all"]:
+        mine = [each for each in all_results if story in (each.case.story, "all")]
+        calls = {(each.case.story, each.case.call) for each in mine}
+        writes = sum(call.writes for _, call in calls)
+        words = Counter(each.word for each in mine)
+        mean = sum(each.seconds for each in mine) / len(mine) if mine else 0.0
+        counts = (writes, len(calls) - writes, len(mine), *(words[word] for word in Word))
+        shown.add_row(story, *map(str, counts), f"{mean:.1f}")
+    return shown

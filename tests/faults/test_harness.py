@@ -1,0 +1,321 @@
+"""The harness itself: each fault does what its name says, and each check can fail. No servers
+but two small ones on loopback."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from podium.engine import attempts
+from podium.runtime.reconciler import Reconciler
+from tests.faults import proxy as proxies
+from tests.faults.breaks import BREAKS, broken
+from tests.faults.calls import Asked, Call, System
+from tests.faults.containers import Containers
+from tests.faults.fault import Fault, faults_of
+from tests.faults.invariants import Watch
+from tests.faults.process import SEAT_HEADER
+from tests.faults.proxy import Proxy, Servers
+from tests.faults.results import Case, Recording, Result, Results, Word
+from tests.faults.stories import STORIES
+from tests.faults.world import State, World
+
+ALIAS = "/api/2.0/mlflow/registered-models/alias"
+GET = "/api/2.0/mlflow/registered-models/get"
+DEPLOYMENT = "/apis/apps/v1/namespaces/n/deployments/api"
+STATUS = "/apis/podium.dev/v1alpha1/namespaces/n/modelpromotions/p/status"
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/n/leases/podium-operator"
+SET_ALIAS = Call(System.MLFLOW, "post registered-models/alias 2", True, "", 1)
+READ_MODEL = Call(System.MLFLOW, "get registered-models/get", False, "", 2)
+WRITE_STATUS = Call(System.KUBERNETES, "update modelpromotions/status", True, "", 1)
+
+
+@dataclass
+class Upstream:
+    """Both servers: writes down what reaches it, and counts its answers."""
+
+    reached: list[str] = field(default_factory=list)
+    answers: int = 0
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.read()
+        self.answers += 1
+        self.reached.append(f"{request.method} {request.path}")
+        holder = json.loads(body or b"{}").get("holder", "")
+        return web.json_response({"number": self.answers, "spec": {"holderIdentity": holder}})
+
+
+@dataclass
+class Hands:
+    """What the proxy asks of a trial, written down."""
+
+    did: list[str] = field(default_factory=list)
+    sent: list[tuple[str, str | None, float | None]] = field(default_factory=list)
+
+    async def kill(self) -> None:
+        self.did.append("kill")
+
+    async def pause(self) -> None:
+        self.did.append("pause")
+
+    async def resume(self) -> None:
+        self.did.append("resume")
+
+    def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
+        self.sent.append((seat, leader, away))
+
+    async def wrote(self, asked: Asked) -> None:
+        self.did.append(f"wrote {asked.name}")
+
+
+@dataclass
+class Scene:
+    proxy: Proxy
+    upstream: Upstream
+    hands: Hands
+    session: aiohttp.ClientSession
+
+    async def ask(self, method: str, path: str, body: Any = None) -> int | None:
+        """The number of the answer; None: none came."""
+        base = self.proxy.mlflow if "/mlflow/" in path else self.proxy.kubernetes
+        headers = {"User-Agent": "podium-operator", SEAT_HEADER: "seat1"}
+        try:
+            async with self.session.request(
+                method, base + path, json=body, headers=headers
+            ) as answer:
+                return int((await answer.json()).get("number", answer.status))
+        except (aiohttp.ClientError, json.JSONDecodeError):
+            return None
+
+    async def set_alias(self) -> int | None:
+        return await self.ask("POST", ALIAS, {"version": "2"})
+
+
+@contextlib.asynccontextmanager
+async def scene(at: Call, fault: Fault) -> AsyncIterator[Scene]:
+    upstream, hands = Upstream(), Hands()
+    async with contextlib.AsyncExitStack() as stack:
+        runner = web.ServerRunner(web.Server(upstream.answer))
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        uri = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        servers = Servers(cast(Any, SimpleNamespace(server=uri, tls=None)), "", uri)
+        proxy = await stack.enter_async_context(Proxy(servers, hands, at, fault))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        session._retry_connection = False
+        proxy.arm()
+        yield Scene(proxy, upstream, hands, session)
+
+
+@pytest.mark.parametrize(
+    ("fault", "answer", "effects", "did"),
+    [
+        (Fault.KILL_BEFORE, None, 0, ["kill"]),
+        (Fault.KILL_AFTER, None, 1, ["wrote post registered-models/alias 2", "kill"]),
+        (Fault.LOST, None, 1, ["wrote post registered-models/alias 2"]),
+        (Fault.HANG, None, 1, ["wrote post registered-models/alias 2"]),
+        (Fault.BROKEN, None, 1, ["wrote post registered-models/alias 2"]),
+        (Fault.THROTTLED, 429, 0, []),
+        (Fault.ERROR, 500, 0, []),
+        (Fault.CONFLICT, 409, 0, []),
+    ],
+)
+async def test_a_broken_call(
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    answer: int | None,
+    effects: int,
+    did: list[str],
+) -> None:
+    monkeypatch.setattr(proxies, "HANG_SECONDS", 0.1)
+    async with scene(SET_ALIAS, fault) as there:
+        assert await there.set_alias() == answer
+        assert len(there.upstream.reached) == effects
+        assert there.hands.did == did
+        assert there.proxy.fired
+        assert await there.set_alias() == effects + 1, "only the first is broken"
+
+
+async def test_a_delayed_call_takes_effect_after_the_next_write() -> None:
+    async with scene(SET_ALIAS, Fault.DELAYED) as there:
+        assert await there.set_alias() is None
+        assert (there.hands.did, there.upstream.reached) == (["kill"], [])
+        await there.ask("PATCH", DEPLOYMENT, {})
+        assert await there.proxy.writes_beyond(1, 5.0)
+        assert there.upstream.reached == [f"PATCH {DEPLOYMENT}", f"POST {ALIAS}"]
+
+
+async def test_a_late_call_takes_effect_when_all_is_at_rest() -> None:
+    async with scene(SET_ALIAS, Fault.LATE) as there:
+        await there.set_alias()
+        await there.ask("PATCH", DEPLOYMENT, {})
+        await asyncio.sleep(0.05)
+        assert there.proxy.holds_late()
+        assert there.upstream.reached == [f"PATCH {DEPLOYMENT}"]
+        await there.proxy.release()
+        assert there.upstream.reached == [f"PATCH {DEPLOYMENT}", f"POST {ALIAS}"]
+        assert [asked.name for asked in there.proxy.late] == [SET_ALIAS.name]
+        assert not await there.proxy.writes_beyond(2, 0.05)
+        assert await there.proxy.writes_beyond(1, 0.05)
+
+
+async def test_a_paused_operators_call_takes_effect_beside_the_next() -> None:
+    async with scene(SET_ALIAS, Fault.PAUSED) as there:
+        paused = asyncio.create_task(there.set_alias())
+        await asyncio.sleep(0.05)
+        assert (there.hands.did, there.upstream.reached) == (["pause"], [])
+        await there.ask("PATCH", DEPLOYMENT, {})
+        assert await paused == 2
+        assert there.hands.did[-1] == "resume"
+
+
+async def test_an_old_answer_is_one_that_was_given_before() -> None:
+    async with scene(READ_MODEL, Fault.STALE) as there:
+        assert await there.ask("GET", GET) == 1
+        assert await there.ask("GET", GET) == 1
+        assert there.proxy.fired
+        assert await there.ask("GET", GET) == 3
+
+
+async def test_mlflow_is_away_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxies, "AWAY_SECONDS", 0.3)
+    async with scene(SET_ALIAS, Fault.KILL_AWAY) as there:
+        assert await there.set_alias() is None
+        assert there.upstream.reached == [f"POST {ALIAS}"]
+        assert await there.ask("GET", GET) is None
+        assert await there.ask("PATCH", DEPLOYMENT, {}) == 2
+        assert (there.hands.sent[-1][2] or 0) > 0, "a target changed while MLflow was away"
+        await asyncio.sleep(0.4)
+        assert await there.ask("GET", GET) == 3
+
+
+async def test_a_new_operator_lists_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxies, "LAG_SECONDS", 0.2)
+    promotions = STATUS.removesuffix("/p/status")
+    async with scene(WRITE_STATUS, Fault.LAGGING) as there:
+        assert await there.ask("PUT", STATUS, {}) == 1
+        assert await there.ask("GET", promotions) == 3
+        assert there.proxy.shows_the_past()
+        lagging = asyncio.create_task(there.proxy.lag())
+        await asyncio.sleep(0.05)
+        assert await there.ask("GET", promotions) == 2, "as it was after the call"
+        assert await there.ask("GET", promotions + "/p") == 4, "one promotion is never old"
+        await lagging
+        assert await there.ask("GET", promotions) == 5
+
+
+async def test_the_proxy_tells_who_writes_and_who_leads() -> None:
+    async with scene(SET_ALIAS, Fault.LOST) as there:
+        await there.ask("PATCH", DEPLOYMENT, {})
+        await there.ask("POST", LEASE.rpartition("/")[0], {"holder": "seat1_ab"})
+        await there.ask("PATCH", DEPLOYMENT, {})
+        await there.ask("PATCH", LEASE, {"holder": "seat2_cd"})
+        await there.ask("PATCH", DEPLOYMENT, {})
+        assert [sent[:2] for sent in there.hands.sent] == [
+            ("seat1", None),
+            ("seat1", "seat1"),
+            ("seat1", "seat2"),
+        ]
+
+
+def watch() -> Watch:
+    return Watch(cast(World, None), STORIES["rejected"])
+
+
+def test_only_the_holder_of_the_lease_may_write() -> None:
+    asked = Asked(System.MLFLOW, "post registered-models/alias 2", True, "registered-models/alias")
+    fine, wrong, nobody = watch(), watch(), watch()
+    fine.sends(asked, "seat1", "seat1", None)
+    wrong.sends(asked, "seat1", "seat2", None)
+    nobody.sends(asked, "seat1", None, None)
+    assert not fine.violations
+    assert "I7: seat1 writes while seat2 holds the Lease" in wrong.violations[0]
+    assert "I7" in nobody.violations[0]
+
+
+def test_no_target_may_change_while_mlflow_is_away() -> None:
+    target = Asked(System.KUBERNETES, "patch deployments 2", True, "deployments", "2")
+    status = Asked(System.KUBERNETES, "update modelpromotions/status", True, "x")
+    there = watch()
+    there.sends(target, "seat1", "seat1", None)
+    there.sends(target, "seat1", "seat1", 0.0)  # a pass that had seen all
+    there.sends(status, "seat1", "seat1", 2.0)
+    assert not there.violations
+    there.sends(target, "seat1", "seat1", 2.0)
+    assert "I4: a target changes while MLflow is away" in there.violations[0]
+
+
+def pod(restarts: int, env: list[dict[str, str]] | None = None) -> dict[str, Any]:
+    container = {"name": "server", "restartCount": restarts, "state": {"running": {}}}
+    return {
+        "metadata": {"name": "api-1", "uid": "u", "labels": {"app": "api"}},
+        "spec": {"containers": [{"name": "server", "env": env or []}]},
+        "status": {"containerStatuses": [container]},
+    }
+
+
+def state(alias: str, *pods: dict[str, Any]) -> State:
+    model = {"aliases": [{"alias": "champion", "version": alias}]}
+    return State(promotion={}, deployments={}, pods=pods, model=model, versions={})
+
+
+async def test_a_container_serves_what_the_alias_was_when_it_started() -> None:
+    at = "1"
+    containers = Containers(lambda _: at, lambda _: "champion")
+    await containers.saw(pod(0))
+    at = "2"
+    await containers.saw(pod(0))
+    assert not containers.strangers(state("1", pod(0)))
+    assert containers.strangers(state("2", pod(0))) == ["pod api-1 serves 1, the champion is 2"]
+    await containers.saw(pod(1))
+    assert containers.strangers(state("1", pod(1))) == ["pod api-1 serves 2, the champion is 1"]
+
+
+async def test_a_pinned_container_serves_its_version() -> None:
+    containers = Containers(lambda _: "9", lambda _: "champion")
+    pinned = pod(0, [{"name": "MODEL_URI", "value": "models:/churn/2"}])
+    await containers.saw(pinned)
+    assert not containers.strangers(state("2", pinned))
+
+
+def test_results_are_read_back(tmp_path: Path) -> None:
+    kept = tmp_path / "results"
+    recording = Recording((SET_ALIAS, READ_MODEL), frozenset())
+    case = Case("rejected", SET_ALIAS, Fault.LOST)
+    result = Result(case, Word.VIOLATED, 2, 1.5, ("I1: no",))
+    first = Results(kept)
+    first.recorded("rejected", recording)
+    first.add(result)
+    again = Results(kept)
+    assert (again.recordings, again.of) == ({"rejected": recording}, {case: result})
+    assert again.words() == {"violated": 1}
+
+
+def test_each_call_meets_the_faults_that_make_a_difference_to_it() -> None:
+    recording = Recording((SET_ALIAS, READ_MODEL, WRITE_STATUS), frozenset())
+    met = {(case.call, case.fault) for case in recording.cases("x")}
+    assert (SET_ALIAS, Fault.CONFLICT) not in met, "MLflow knows none"
+    assert (SET_ALIAS, Fault.LATE) in met
+    assert (WRITE_STATUS, Fault.LAGGING) in met
+    assert not any(call is READ_MODEL for call, _ in met), "only the first of its kind"
+    assert Fault.STALE in faults_of(READ_MODEL)
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_break_changes_the_operator_and_ends(name: str) -> None:
+    def parts() -> tuple[object, ...]:
+        return attempts.move_id, Reconciler._guard, Reconciler._write_status
+
+    before = parts()
+    with broken(name):
+        assert parts() != before
+    assert parts() == before
