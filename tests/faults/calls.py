@@ -83,14 +83,12 @@ class Counting:
 
 
 def kubernetes(method: str, path: str, query: Mapping[str, str], body: bytes) -> Asked | None:
-    """None for what is no call of a story: watches, the Lease, what kopf and startup ask."""
+    """None for what is no call of a story: watches and the Lease."""
     found = _KUBERNETES.fullmatch(path)
-    if found is None or query.get("watch") or found["plural"] in ("leases", "secrets"):
+    if found is None or query.get("watch") or found["plural"] == "leases":
         return None
     plural = found["plural"] + (f"/{found['sub']}" if found["sub"] else "")
     if method == "GET":
-        if plural in ("namespaces", "customresourcedefinitions"):
-            return None
         verb = "get" if found["name"] else "list"
         return Asked(System.KUBERNETES, f"{verb} {plural}", False)
     sent = _parse(body)

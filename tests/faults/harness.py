@@ -176,7 +176,6 @@ async def run(
         stack.push_async_callback(asyncio.to_thread, trial.unmake)
         await stack.enter_async_context(trial.watching_containers(proxy))
         stack.push_async_callback(asyncio.to_thread, trial.end)
-        await asyncio.to_thread(trial.start)
         outcome.violations += await _play(trial, story, proxy)
         outcome.violations += trial.watch.violations
         outcome.calls, outcome.fired = tuple(proxy.seen), proxy.fired
@@ -192,10 +191,15 @@ async def _play(trial: Trial, story: Story, proxy: Proxy) -> list[str]:
     """What was violated in the end; what was on the way, `watch` has."""
     play = Play(trial.world, trial.alive)
     try:
+        if not story.starts:
+            await asyncio.to_thread(trial.start)
         await story.given(play)
-        await _rest(proxy)
+        if not story.starts:
+            await _rest(proxy)
         trial.watch.begin()
         proxy.arm()
+        if story.starts:
+            await asyncio.to_thread(trial.start)
         await story.drive(play)
         found = await _ended(trial, play, story, proxy)
         if proxy.holds_late():

@@ -115,7 +115,8 @@ Step = Callable[[Play], Awaitable[None]]
 class Story:
     """`good`: the versions that Podium may move the alias to. `sags`: pods lose their readiness
     by themselves, so that their number says nothing about Podium. `loads`: the alias that the
-    pods of a Deployment load, where it is not champion."""
+    pods of a Deployment load, where it is not champion. `starts`: the operator starts with the
+    story, so that its first calls are the story's too."""
 
     given: Step
     drive: Step
@@ -123,6 +124,7 @@ class Story:
     good: str
     sags: bool = False
     loads: Mapping[str, str] = field(default_factory=dict)
+    starts: bool = False
 
 
 def target(deployment: str, version_mode: bool = False) -> dict[str, Any]:
@@ -307,7 +309,11 @@ BACK = {"1": "Production", "2": "Archived"}
 
 STORIES = {
     "first-champion": Story(
-        given=_nothing, drive=_first, end=at("1", API, stages={"1": "Production"}), good="1"
+        given=_nothing,
+        drive=_first,
+        end=at("1", API, stages={"1": "Production"}),
+        good="1",
+        starts=True,
     ),
     "second-champion-alias": Story(
         given=_adopted(), drive=_register(GOOD), end=at("2", API, stages=TWO), good="12"
