@@ -49,28 +49,42 @@ def restore(seen: Observation, now: datetime) -> Decision | None:
     if not seen.ledger.complete:
         return Decision(seen.status, requeue_after=NOW)  # `needs` asks for it
     chain = ledger.check(seen.ledger)
-    trusted = seen.ledger.head_signer in (seen.ledger.signer, seen.status.signer)
-    trouble = chain.trouble or (None if trusted else "it was signed with a key unknown here")
+    trouble = _trouble(seen, chain)
     if trouble and not seen.released:
         text = (
             f"the ledger in MLflow is not trusted: {trouble}. Look at the tags podium.dev/ of "
             f"model {seen.spec.model}; a PromotionDecision Release accepts it as it is"
         )
         return stall(seen, Reason.LEDGER_BROKEN, text)
-    if chain.trouble:  # accepted by a person: go on from the head, believe no entry
-        chain = ledger.Chain((), seen.ledger.head_seq, seen.ledger.head_hash)
+    if chain.trouble or chain.seq < _last(seen):
+        # Accepted by a person: go on after all that is there, believe no entry.
+        chain = ledger.Chain((), _last(seen), seen.ledger.head_hash)
     status = replay(seen, chain, now)
     text = f"status was behind the ledger: read back to entry {chain.seq}"
     return persist(status, normal(Reason.RESTORED, text))
 
 
 def _behind(seen: Observation) -> bool:
-    ahead = seen.ledger.head_seq > seen.status.ledger_seq
-    other = (
-        seen.ledger.head_seq == seen.status.ledger_seq
-        and seen.ledger.head_hash != seen.status.ledger_head
-    )
-    return ahead or other
+    """Whether MLflow knows more, or something else. Entries beyond the head count: whoever
+    deletes the head alone, or a crash before it, does not make the rest unsaid."""
+    own, head = seen.status.ledger_seq, seen.ledger.head_seq
+    other = head == own and seen.ledger.head_hash != seen.status.ledger_head
+    return _last(seen) > own or other
+
+
+def _last(seen: Observation) -> int:
+    return max([seen.ledger.head_seq, *(entry.seq for entry in seen.ledger.entries)])
+
+
+def _trouble(seen: Observation, chain: ledger.Chain) -> str | None:
+    """Why the ledger is not to be believed without a person's word."""
+    if chain.trouble:
+        return chain.trouble
+    known = (seen.ledger.signer, seen.status.signer)
+    if seen.ledger.head_hash is not None and seen.ledger.head_signer not in known:
+        return "it was signed with a key unknown here"
+    last = _last(seen)
+    return f"entry {last} follows on none that is there" if chain.seq < last else None
 
 
 def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionStatus:

@@ -179,6 +179,39 @@ def test_a_head_that_somebody_deleted_comes_back() -> None:
     assert w.status.ledger_seq == state(w).head_seq
 
 
+def without_head_and_status() -> World:
+    """3 is in quarantine; then somebody deletes the head, and the promotion is created again."""
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    del w.model_tags[HEAD]
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.log.clear()
+    return w
+
+
+def test_without_its_head_a_ledger_is_no_new_beginning() -> None:
+    w = without_head_and_status()
+    w.run(400)
+    assert [q.version for q in w.status.quarantined] == ["3"]
+    assert (w.alias, w.status.champion_version) == ("2", "2")
+    assert not any(line.startswith(("SetAlias", "ApplyTarget")) for line in w.log)
+
+
+def test_entries_that_follow_on_nothing_stall_until_a_release() -> None:
+    w = without_head_and_status()
+    w.delete("1")  # and with it the first entries
+    w.run()
+    assert w.condition("Stalled") == ("True", "LedgerBroken")
+    last = max(entry.seq for entry in w.observe().ledger.entries)
+    w.say(DecisionAction.RELEASE)
+    w.run(400)
+    assert w.condition("Stalled")[1] != "LedgerBroken"
+    assert w.status.history[0].seq == last + 1
+    assert ledger.check(w.observe().ledger).trouble is None
+
+
 def test_status_keeps_the_last_entries_only() -> None:
     w = world(historyLimit=3)
     for version in range(1, 8):
