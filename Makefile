@@ -50,6 +50,15 @@ test-e2e: $(READY)  ## real pods on a real node; root, or PODIUM_TEST_USE_KUBECO
 faults: $(READY)  ## every call of every story broken, one at a time; hours. ARGS="--story rejected --writes"
 	$(BIN)/python -m tests.faults $(ARGS)
 
+.PHONY: mutations soak
+N ?= 300
+SEED ?= 1
+mutations: $(READY)  ## N=300 changed resources of SEED=1, each refused with a sentence or taken well
+	$(BIN)/python -m tests.faults.mutated -n $(N) --seed $(SEED) $(ARGS)
+
+soak: $(READY)  ## half an hour of churn and restarts; memory flat, ledger whole. ARGS="--minutes 5"
+	$(BIN)/python -m tests.faults.soak $(ARGS)
+
 .PHONY: check lint format types
 check: lint types test-fast  ## lint, types and the fast tests: what to run before a commit
 

@@ -1,0 +1,49 @@
+"""How a soak is planned, and how it judges whether memory is flat."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.faults.soak.outages import plan
+from tests.faults.soak.samples import Sample, flatness, of_last_process, rates
+from tests.faults.soak.soak import Report, not_flat
+
+FIRST = Sample(0.0, 1, 60.0, 30, 8, 1.0, 0.0, 0.0, 0.0)
+
+
+def life(growth_an_hour: float, minutes: int = 20, pid: int = 1) -> list[Sample]:
+    return [
+        replace(FIRST, at=at, pid=pid, rss=60.0 + growth_an_hour * at / 3600, passes=at * 2)
+        for at in range(0, minutes * 60, 5)
+    ]
+
+
+@pytest.mark.parametrize(("growth", "flat"), [(0.0, True), (2.0, True), (20.0, False)])
+def test_memory_that_grows_is_noticed(growth: float, flat: bool) -> None:
+    report = Report(1200, 1, samples=life(growth))
+    assert (not_flat(report) == []) is flat
+    assert flatness(report.samples, "rss").slope == pytest.approx(growth)
+
+
+def test_descriptors_that_grow_are_noticed() -> None:
+    leaking = [replace(each, descriptors=30 + int(each.at) // 10) for each in life(0.0)]
+    (said,) = not_flat(Report(1200, 1, samples=leaking))
+    assert said.startswith("descriptors grow")
+
+
+def test_only_the_last_process_is_judged() -> None:
+    samples = [*life(500.0, pid=1), *life(0.0, pid=2)]
+    assert {each.pid for each in of_last_process(samples)} == {2}
+    assert not_flat(Report(1200, 1, samples=samples)) == []
+    assert rates(of_last_process(samples))["passes"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("seconds", [60.0, 1800.0])
+def test_everything_is_restarted_and_the_operator_lives_for_the_last_two_thirds(
+    seconds: float,
+) -> None:
+    planned = plan(seconds, seed=1)
+    assert {each.what for each in planned} == {"operator", "mlflow", "api server"}
+    assert max(each.at for each in planned if each.what == "operator") < seconds / 3
+    assert max(each.at for each in planned) < seconds
+    assert planned == plan(seconds, seed=1)
