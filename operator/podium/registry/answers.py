@@ -76,6 +76,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     location: str | None
     body: bytes
 
+    @classmethod
+    def part(cls, body: bytes) -> Answer:
+        """A piece of a good answer's JSON, to be decoded on its own."""
+        return cls(
+            status=200,
+            content_type="application/json",
+            retry_after=None,
+            location=None,
+            body=body,
+        )
+
 
 def decode(answer: Answer, answer_type: type[T], call: Call, address: str) -> T:
     """The answer's JSON as the given type, or NotMlflow."""

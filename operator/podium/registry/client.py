@@ -13,8 +13,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from podium.registry import filters, probe, requests, tag_aliases, wire
-from podium.registry.answers import Call
+from podium.registry import answers, filters, probe, requests, tag_aliases, wire
+from podium.registry.answers import Answer, Call
 from podium.registry.connection import MAX_LISTING_BYTES, RegistryConnection
 from podium.registry.errors import (
     EndpointMissing,
@@ -34,6 +34,7 @@ from podium.registry.model import (
     Run,
     Version,
 )
+from podium.registry.stored import StoredModel, digest_of
 
 VERSIONS_PER_PAGE = 200
 MODELS_PER_PAGE = 1000
@@ -136,31 +137,50 @@ class RegistryClient(RegistryConnection):
 
     async def search_models(self, names: Sequence[str]) -> dict[str, RegisteredModel]:
         """Those of the named models that exist, about a hundred per request."""
+        found: dict[str, RegisteredModel] = {}
+        async for _, portion in self.search_portions(names):
+            found |= {name: stored.decode() for name, stored in portion.items()}
+        return found
+
+    async def search_portions(
+        self, names: Sequence[str]
+    ) -> AsyncIterator[tuple[Sequence[str], Mapping[str, StoredModel]]]:
+        """The same, as the server answers: a portion of the names with those of it that exist.
+
+        A portion is asked for when the one before has been taken.
+        """
         able = await self._ready()
         wanted = list(dict.fromkeys(names))
-        found: dict[str, RegisteredModel] = {}
-        if not able.name_in:
-            found = await self._search_without_names(wanted)
-        else:
+        if able.name_in and able.aliases:
             for portion in filters.chunks(wanted):
-                found |= await self._search_portion(portion)
+                yield portion, await self._search_portion(portion)
+            return
+        found: dict[str, RegisteredModel] = {}
+        if able.name_in:
+            for portion in filters.chunks(wanted):
+                there = await self._search_portion(portion)
+                found |= {name: stored.decode() for name, stored in there.items()}
+        else:
+            found = await self._search_without_names(wanted)
         if not able.aliases:
             versions = await self.search_versions_of(list(found))
             for name, model in found.items():
                 found[name] = tag_aliases.with_aliases(model, versions.get(name, []))
-        return found
+        yield wanted, _decoded(found)
 
-    async def _search_portion(self, names: list[str]) -> dict[str, RegisteredModel]:
+    async def _search_portion(self, names: list[str]) -> dict[str, StoredModel]:
         wanted = set(names)
-        found: dict[str, RegisteredModel] = {}
+        found: dict[str, StoredModel] = {}
         call = requests.search_models(filters.name_in(names), len(names))
         try:
-            async for page in self._pages(call, wire.ModelsAnswer):
-                if any(stored.name not in wanted for stored in page.registered_models):
-                    # The filter is ignored, as by MLflow 2.2; an empty registry hid it so far.
-                    self._learn(name_in=False)
-                    return await self._search_without_names(names)
-                found |= {m.name: wire.model_from(m) for m in page.registered_models}
+            async for page in self._pages(call, wire.WrittenModelsAnswer):
+                for written in page.registered_models:
+                    stored = self._stored(bytes(written), call)
+                    if stored.name not in wanted:
+                        # The filter is ignored, as by MLflow 2.2; an empty registry hid it so far.
+                        self._learn(name_in=False)
+                        return _decoded(await self._search_without_names(names))
+                    found[stored.name] = stored
         except TooLarge:
             if len(names) == 1:
                 raise
@@ -169,8 +189,17 @@ class RegistryClient(RegistryConnection):
                 names[half:]
             )
         except InvalidRequest:
-            return await self._search_without_names(names)
+            return _decoded(await self._search_without_names(names))
         return found
+
+    def _stored(self, written: bytes, call: Call) -> StoredModel:
+        part = Answer.part(written)
+        named = answers.decode(part, wire.Named, call, self.address)
+
+        def decode() -> RegisteredModel:
+            return wire.model_from(answers.decode(part, wire.WireModel, call, self.address))
+
+        return StoredModel(named.name, digest_of(written), decode)
 
     async def _search_without_names(self, names: list[str]) -> dict[str, RegisteredModel]:
         """For servers that refuse or ignore `name IN`: one by one, or through all pages."""
@@ -423,3 +452,7 @@ class RegistryClient(RegistryConnection):
             except (NotFound, EndpointMissing):
                 return None
         return None
+
+
+def _decoded(models: Mapping[str, RegisteredModel]) -> dict[str, StoredModel]:
+    return {name: StoredModel.of(model) for name, model in models.items()}

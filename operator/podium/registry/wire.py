@@ -154,6 +154,19 @@ class ModelsAnswer(msgspec.Struct):
     next_page_token: str | None = None
 
 
+class WrittenModelsAnswer(msgspec.Struct):
+    """registered-models/search, its models not decoded yet."""
+
+    registered_models: list[msgspec.Raw] = []
+    next_page_token: str | None = None
+
+
+class Named(msgspec.Struct):
+    """Of any object only its name."""
+
+    name: str = ""
+
+
 class VersionAnswer(msgspec.Struct):
     """model-versions/get and transition-stage"""
 

@@ -9,10 +9,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-
-from msgspec.structs import replace
 
 from podium.api.model_registry import ModelRegistry
 from podium.clock import SYSTEM, Clock
@@ -22,25 +20,17 @@ from podium.registry.client import RegistryClient
 from podium.registry.connection import seconds_until_worthwhile
 from podium.registry.errors import ModelNotFound, RegistryError, RegistryUnavailable
 from podium.registry.model import Capabilities, RegisteredModel, Version
+from podium.registry.stored import StoredModel
 from podium.runtime import problems
 from podium.runtime.queue import jittered
+from podium.runtime.snapshots import Snapshot, Snapshots
 
 REQUEST_SECONDS = 5.0
 FAILURES_BEFORE_PROBLEM = 2
 POLL_MOST_SECONDS = 120.0
+IDLE_SHARE = 0.25  # of the time that the last poll took, at least, until the next begins
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A model as it was at `read_at` (monotonic); None: it did not exist. `complete`: all
-    versions are here, as of that moment."""
-
-    read_at: float
-    model: RegisteredModel | None
-    versions: Mapping[str, Version]
-    complete: bool
 
 
 @dataclass(frozen=True)
@@ -75,9 +65,10 @@ class Connected:
         self._rng = rng
         self._clock = clock
         self._on_poll = on_poll  # told the seconds that a good poll took
-        self._snapshots: dict[str, Snapshot] = {}
+        self._snapshots = Snapshots()
         self._written: dict[str, float] = {}
         self._failures = 0
+        self._poll_took = 0.0  # seconds
         self._not_before = 0.0  # monotonic: the server asked to be left alone until then
         self._hint = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -99,10 +90,10 @@ class Connected:
 
     def snapshot(self, model: str) -> Snapshot | None:
         """The last known state; None when there is none that may be believed."""
-        known = self._snapshots.get(model)
-        if known is None or known.read_at < self._written.get(model, 0.0):
+        read_at = self._snapshots.read_at(model)
+        if read_at is None or read_at < self._written.get(model, 0.0):
             return None
-        return known
+        return self._snapshots.get(model)
 
     def wrote(self, model: str) -> None:
         """A write to the model has ended: what was read before it is old."""
@@ -119,34 +110,32 @@ class Connected:
             versions = await self.client.search_versions(model)
         except ModelNotFound:
             found, versions = None, []
-        by_number = {v.version: v for v in versions}
-        fresh = Snapshot(began, _sharing(found, by_number), by_number, complete=True)
-        known = self._snapshots.get(model)
-        if self._keep(model, fresh) and known is not None:
+        fresh = Snapshot(began, found, {v.version: v for v in versions}, complete=True)
+        first = self._snapshots.read_at(model) is None
+        if self._keep(model, fresh) and not first:
             # What one promotion did to the model, others wait for: the poll will see no change.
             self._changed(model)
         return fresh
 
-    def _keep(self, model: str, fresh: Snapshot, *, polled: bool = False) -> bool:
-        """Whether it is news. Podium's own tags are to the poll alone: what a pass wrote, its next
-        pass has read, so a difference then is a request that the network delayed."""
+    def _keep(self, model: str, fresh: Snapshot) -> bool:
+        """Whether it is news."""
         known = self._snapshots.get(model)
         if known is not None and known.read_at > fresh.read_at:
             return False
-        believed = self.snapshot(model)
-        self._snapshots[model] = fresh
-        if known is None or _content(known) != _content(fresh):
-            return True
-        return polled and believed is not None and _tags(believed) != _tags(fresh)
+        self._snapshots.put(model, fresh)
+        return known is None or _content(known) != _content(fresh)
 
     async def _until_due(self) -> None:
-        """The interval, doubled by each failure; a hint cuts it short, Retry-After does not."""
+        """The interval from when the last poll began, doubled by each failure; a hint cuts it
+        short, Retry-After does not."""
         interval = self.registry.spec.poll_interval.seconds
         longest = interval * 2.0 ** min(self._failures, 8)
-        pause = min(longest, max(POLL_MOST_SECONDS, interval))
+        pause = jittered(min(longest, max(POLL_MOST_SECONDS, interval)), self._rng)
+        # A server that is busy with polls for longer than the interval has pauses, too.
+        pause = max(pause - self._poll_took, self._poll_took * IDLE_SHARE)
         # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the hint.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(jittered(pause, self._rng)):
+            async with asyncio.timeout(pause):
                 await self._hint.wait()
         self._hint.clear()
         if (left := self._not_before - self._clock.monotonic()) > 0:
@@ -169,6 +158,7 @@ class Connected:
             else:
                 self._on_poll(self._clock.monotonic() - began)
                 self._worked()
+            self._poll_took = self._clock.monotonic() - began
 
     def failed(self, error: RegistryError) -> None:
         """The server did not serve a poll or a probe."""
@@ -199,29 +189,52 @@ class Connected:
             self._changed(None)
 
     async def _poll(self) -> None:
+        """Asks portion by portion, and tells of each what changed before it asks for the next:
+        ten thousand models take seconds."""
         wanted = {w.model: w for w in self._wanted()}
-        for known in (self._snapshots, self._written):
-            for model in known.keys() - wanted.keys():
-                del known[model]
-        began = self._clock.monotonic()
+        self._forget_all_but(wanted.keys())
+        began = asked = self._clock.monotonic()
+        pending = self.pending
         if self.capabilities is None:
             self.capabilities = await self.client.capabilities()
-        found = await self.client.search_models(list(wanted)) if wanted else {}
-        whole = [model for model, want in wanted.items() if self._asks_all(want, found.get(model))]
-        versions = await self.client.search_versions_of(whole) if whole else {}
-        asked, changed = set(whole), []
-        for model in wanted:
-            complete = model in asked or model not in found
-            known_versions = {v.version: v for v in versions.get(model, ())}
-            if self._polled(model, found.get(model), known_versions, complete, began):
-                changed.append(model)
-        # First: a pass that saw `pending` would wait for a change that has been told already.
-        pending, self.polled_at = self.pending, began
+        if wanted:
+            async for names, found in self.client.search_portions(list(wanted)):
+                portion = {name: wanted[name] for name in names}
+                for model in await self._polled(portion, found, asked):
+                    # A pass that sees `pending` ends and waits to be told: not before it is over.
+                    if not pending:
+                        self._changed(model)
+                asked = self._clock.monotonic()
+        self.polled_at = began
         if pending:  # and a promotion that came during the poll waits for the end of it
             self._changed(None)
-            return
-        for model in changed:
-            self._changed(model)
+
+    def _forget_all_but(self, wanted: Collection[str]) -> None:
+        self._snapshots.keep_only(wanted)
+        for model in self._written.keys() - wanted:
+            del self._written[model]
+
+    async def _polled(
+        self, portion: Mapping[str, Wanted], found: Mapping[str, StoredModel], asked: float
+    ) -> list[str]:
+        """Keeps what the server answered when it was asked then. Gives the models that are not as
+        they were."""
+        seen: dict[str, tuple[RegisteredModel | None, bytes | None]] = {}
+        for name, want in portion.items():
+            stored = found.get(name)
+            if stored is None:
+                seen[name] = None, None
+            elif want.all_versions or not self._snapshots.unchanged(name, stored.digest, asked):
+                seen[name] = stored.decode(), stored.digest
+        whole = [name for name, (model, _) in seen.items() if self._asks_all(portion[name], model)]
+        versions = await self.client.search_versions_of(whole) if whole else {}
+        changed = []
+        for name, (model, written) in seen.items():
+            every = {v.version: v for v in versions.get(name, ())}
+            complete = name in whole or model is None
+            if self._keep_polled(name, Snapshot(asked, model, every, complete), written):
+                changed.append(name)
+        return changed
 
     def _asks_all(self, want: Wanted, found: RegisteredModel | None) -> bool:
         """Whether all versions of the model must be read, or the newest of each stage will do."""
@@ -238,33 +251,23 @@ class Connected:
         aliased = newest.keys() >= set(found.aliases.values())
         return not aliased or any(version.status != "READY" for version in newest.values())
 
-    def _polled(
-        self,
-        model: str,
-        found: RegisteredModel | None,
-        versions: Mapping[str, Version],
-        complete: bool,
-        began: float,
-    ) -> bool:
-        """Keeps what a poll that began then found; whether it is news."""
-        known = self._snapshots.get(model)
-        if found is not None and not complete:
-            newest = {version.version: version for version in found.latest_versions}
+    def _keep_polled(self, name: str, fresh: Snapshot, written: bytes | None) -> bool:
+        """Keeps what a poll found; whether it is news. Podium's own tags are here, where no write
+        of ours came between: what a pass wrote, its next pass has read, so a difference is a
+        request that the network delayed."""
+        believed = self.snapshot(name)
+        known = self._snapshots.get(name)
+        if known is not None and known.read_at > fresh.read_at:
+            return False
+        if fresh.model is not None and not fresh.complete:
+            newest = {version.version: version for version in fresh.model.latest_versions}
             versions = {**known.versions, **newest} if known is not None else newest
             complete = known is not None and known.complete
-        return self._keep(model, Snapshot(began, found, versions, complete), polled=True)
-
-
-def _sharing(
-    model: RegisteredModel | None, versions: Mapping[str, Version]
-) -> RegisteredModel | None:
-    """The model with the versions that are kept anyway, where they are equal: half the memory."""
-    if model is None:
-        return None
-    latest = (
-        versions[v.version] if versions.get(v.version) == v else v for v in model.latest_versions
-    )
-    return replace(model, latest_versions=tuple(latest))
+            fresh = Snapshot(fresh.read_at, fresh.model, versions, complete)
+        self._snapshots.put(name, fresh, written)
+        if known is None or _content(known) != _content(fresh):
+            return True
+        return believed is not None and _tags(believed) != _tags(fresh)
 
 
 def _model_content(model: RegisteredModel | None) -> object:

@@ -39,11 +39,12 @@ from podium.registry.errors import RegistryError
 from podium.registry.model import Run, Version
 from podium.runtime import problems
 from podium.runtime.cache import Cache
-from podium.runtime.connected import Connected, Snapshot
+from podium.runtime.connected import Connected
 from podium.runtime.keys import Name
 from podium.runtime.registries import Registries
 from podium.runtime.rivals import rival_of, staging_taken
 from podium.runtime.signing import Signer, Verifier
+from podium.runtime.snapshots import Snapshot
 from podium.targets import deployment as deployments
 
 AUTOSCALERS_SECONDS = 30.0

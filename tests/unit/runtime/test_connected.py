@@ -1,7 +1,10 @@
 """The poll of one MLflow: what it asks, what it keeps, whom it wakes, and its patience."""
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import json
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +23,9 @@ from podium.registry import wire
 from podium.registry.client import RegistryClient
 from podium.registry.errors import RegistryThrottled, RegistryUnavailable
 from podium.registry.model import Capabilities, RegisteredModel, Version
+from podium.registry.stored import StoredModel, digest_of
 from podium.runtime.connected import Connected, Wanted
+from podium.runtime.snapshots import Snapshot, Snapshots
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ABLE = Capabilities(
@@ -62,15 +67,28 @@ class Mlflow:
     asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     error: Exception | None = None
     during: object = None
+    portion: int = 100
+    decoded: list[str] = field(default_factory=list)
 
     async def capabilities(self) -> Capabilities:
         return ABLE
 
-    async def search_models(self, names: Sequence[str]) -> Mapping[str, RegisteredModel]:
-        self.asked.append(("models", tuple(names)))
-        if self.error is not None:
-            raise self.error
-        return {name: self.models[name] for name in names if name in self.models}
+    async def search_portions(
+        self, names: Sequence[str]
+    ) -> AsyncIterator[tuple[Sequence[str], Mapping[str, StoredModel]]]:
+        for start in range(0, len(names), self.portion):
+            portion = names[start : start + self.portion]
+            self.asked.append(("models", tuple(portion)))
+            if self.error is not None:
+                raise self.error
+            yield portion, {name: self._stored(name) for name in portion if name in self.models}
+
+    def _stored(self, name: str) -> StoredModel:
+        def decode() -> RegisteredModel:
+            self.decoded.append(name)
+            return self.models[name]
+
+        return StoredModel(name, digest_of(msgspec.json.encode(self.models[name])), decode)
 
     async def search_versions_of(self, names: Sequence[str]) -> Mapping[str, list[Version]]:
         self.asked.append(("versions", tuple(names)))
@@ -200,7 +218,7 @@ async def test_what_no_promotion_wants_any_more_is_forgotten() -> None:
     poll.connected.wrote("m0")
     poll.wanted = []
     await poll()
-    assert (poll.connected._snapshots, poll.connected._written) == ({}, {})
+    assert (len(poll.connected._snapshots), poll.connected._written) == (0, {})
 
 
 async def test_the_same_trouble_in_other_words_is_told_once() -> None:
@@ -278,14 +296,94 @@ async def test_the_snapshot_keeps_no_description() -> None:
     assert len(repr(known)) < 2_000
 
 
-async def test_a_version_is_kept_once_though_mlflow_tells_it_twice() -> None:
-    poll = Poll(Mlflow({"m0": model("m0"), "m1": model("m1", newest="3")}))
-    known = await poll.connected.read("m0")
-    assert known.model is not None
-    assert known.model.latest_versions[0] is known.versions["2"]
-    unlike = await poll.connected.read("m1")  # made between the two answers
-    assert unlike.model is not None
-    assert [v.version for v in unlike.model.latest_versions] == ["3"]
+async def test_what_is_kept_of_a_model_is_what_was_read() -> None:
+    poll = Poll(Mlflow({"m0": model("m0", champion="1")}))
+    read = await poll.connected.read("m0")
+    assert poll.connected.snapshot("m0") == read
+    assert (await poll.connected.read("m0")).model == model("m0", champion="1")
+
+
+async def test_a_model_with_a_long_ledger_takes_two_kilobytes_not_ten() -> None:
+    """Ten thousand of them were 125 MB."""
+    entries = {
+        f"podium.dev/ledger/0123456789abcdef/{seq}": json.dumps(
+            {
+                **dict.fromkeys(("action", "model", "alias", "from", "to", "reason"), "champion"),
+                "hash": hashlib.sha256(bytes([seq])).hexdigest(),
+                "previous": hashlib.sha256(bytes([seq, 1])).hexdigest(),
+                "signature": base64.b64encode(hashlib.sha512(bytes([seq])).digest()).decode(),
+            }
+        )
+        for seq in range(6)
+    }
+    long = replace(model("m0"), latest_versions=(version("2", **entries),))
+    snapshots = Snapshots()
+    snapshots.put("m0", Snapshot(0.0, long, {"2": version("2", **entries)}, complete=True))
+    assert len(str(entries)) > 1_800
+    assert sum(len(packed.content) for packed in snapshots._packed.values()) < 2_000
+
+
+async def test_each_portion_is_told_before_the_next_is_asked_for() -> None:
+    """Of ten thousand models the first waited for the last: ten seconds."""
+    mlflow = Mlflow({f"m{n}": model(f"m{n}") for n in range(4)}, portion=2)
+    poll = Poll(mlflow, *some(4, all_versions=False))
+    assert await poll() == [None]
+    mlflow.models["m0"] = model("m0", champion="1")
+    mlflow.models["m3"] = model("m3", champion="1")
+    mlflow.asked.clear()
+    told_after: dict[str | None, int] = {}
+    poll.connected._changed = lambda name: told_after.update({name: len(mlflow.asked)})
+    await poll()
+    asked = ["m0 m1", "m0", "m2 m3", "m3"]
+    assert [" ".join(names) for _, names in mlflow.asked] == asked
+    assert told_after == {"m0": 2, "m3": 4}
+
+
+async def test_what_the_server_writes_as_before_is_not_decoded_again() -> None:
+    mlflow = Mlflow({f"m{n}": model(f"m{n}") for n in range(3)})
+    poll = Poll(mlflow, *some(3, all_versions=False))
+    await poll()
+    mlflow.decoded.clear()
+    mlflow.models["m1"] = model("m1", champion="1")
+    assert await poll() == ["m1"]
+    assert mlflow.decoded == ["m1"]
+    before = poll.connected.snapshot("m0")
+    await poll()
+    after = poll.connected.snapshot("m0")
+    assert before and after and after.read_at > before.read_at, "but it was seen again"
+
+
+async def test_what_is_as_at_the_last_poll_but_not_as_a_pass_read_it_is_news() -> None:
+    """Moved and moved back between two polls, and a pass saw it moved."""
+    mlflow = Mlflow({"m0": model("m0", champion="1")})
+    poll = Poll(mlflow, Wanted("m0", False))
+    await poll()
+    mlflow.models["m0"] = model("m0", champion="2")
+    await poll.connected.read("m0")
+    mlflow.models["m0"] = model("m0", champion="1")
+    assert await poll() == ["m0"]
+    known = poll.connected.snapshot("m0")
+    assert known is not None and known.model is not None
+    assert known.model.aliases == {"champion": "1"}
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.0, 10.0), (4.0, 6.0), (9.8, 2.5), (60.0, 15.0)])
+async def test_polls_begin_an_interval_apart_and_a_slow_server_has_a_pause(
+    took: float, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    @contextlib.asynccontextmanager
+    async def timeout(seconds: float) -> AsyncIterator[None]:
+        pauses.append(seconds)
+        raise TimeoutError
+        yield
+
+    monkeypatch.setattr("podium.runtime.connected.asyncio.timeout", timeout)
+    poll = Poll(Mlflow({}))
+    poll.connected._poll_took = took
+    await poll.connected._until_due()
+    assert abs(pauses[0] - pause) <= 1.0
 
 
 async def test_an_error_that_nobody_expected_is_told_and_not_waited_for_in_silence() -> None:

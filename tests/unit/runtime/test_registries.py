@@ -14,7 +14,8 @@ from podium.cluster.errors import Conflict
 from podium.engine.observation import Problem
 from podium.registry.client import RegistryClient
 from podium.registry.errors import CredentialsUnavailable, NotMlflow, RegistryUnavailable
-from podium.registry.model import Capabilities, Credentials, RegisteredModel
+from podium.registry.model import Capabilities, Credentials
+from podium.registry.stored import StoredModel
 from podium.runtime.cache import Cache
 from podium.runtime.connected import Connected
 from podium.runtime.keys import Name
@@ -41,10 +42,12 @@ class Client:
 
     capabilities = probe
 
-    async def search_models(self, names: Sequence[str]) -> dict[str, RegisteredModel]:
+    async def search_portions(
+        self, names: Sequence[str]
+    ) -> AsyncIterator[tuple[Sequence[str], Mapping[str, StoredModel]]]:
         if self.polls is not None:
             raise self.polls
-        return {}
+        yield names, {}
 
     async def close(self) -> None:
         self.closed = True
