@@ -51,8 +51,8 @@ faults: $(READY)  ## every call of every story broken, one at a time; hours. ARG
 	$(BIN)/python -m tests.faults $(ARGS)
 
 .PHONY: mutations soak
-N ?= 300
-SEED ?= 1
+mutations: N ?= 300
+mutations: SEED ?= 1
 mutations: $(READY)  ## N=300 changed resources of SEED=1, each refused with a sentence or taken well
 	$(BIN)/python -m tests.faults.mutated -n $(N) --seed $(SEED) $(ARGS)
 

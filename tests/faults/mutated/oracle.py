@@ -102,10 +102,10 @@ def _gate_may_pass(gate: Mapping[str, Any], version: str, scene: Scene, state: S
         return True
     metric = gate["metric"]
     value = scene.metrics(version).get(metric["key"])
-    if metric.get("source", "Run") != "Run":
+    if "compare" in metric and not any(e["action"] == "Adopted" for e in ledger(state)):
+        return True  # no champion yet
+    if value is None or metric.get("source", "Run") != "Run":
         return False  # no version here is made of a LoggedModel
-    if value is None:
-        return "compare" in metric and not any(e["action"] == "Adopted" for e in ledger(state))
     if "compare" in metric:
         compare = metric["compare"]
         worse = Decimal(str(GOOD - value)) * (1 if compare["goal"] == "Maximize" else -1)
@@ -225,13 +225,20 @@ def _wrong_target(
     return found
 
 
-def not_settled(scene: Scene, state: State, wanted: str | None = None) -> str | None:
+def not_ready(scene: Scene) -> str | None:
+    """Why the promotion serves nothing yet, by its status alone; None: it does."""
+    promotion = scene.promotion()
+    champion = str(promotion.get("status", {}).get("champion", {}).get("version"))
+    return None if scene.serves(promotion, champion) else f"not Ready: {describe(promotion)}"
+
+
+def not_settled(scene: Scene, state: State) -> str | None:
     """Why the valid promotion has not had its way yet; None: it has."""
     promotion = state.promotion
     champion = str(state.status.get("champion", {}).get("version"))
     if not scene.serves(promotion, champion):
         return f"not Ready: {describe(promotion)}"
-    choice = wanted or chosen(scene.valid, state, highest_promoted(state)) or champion
+    choice = chosen(scene.valid, state, highest_promoted(state)) or champion
     if champion == choice:
         return None
     told = condition(promotion, "Stalled").get("reason")

@@ -5,10 +5,11 @@ Each says which reason somebody must be told, where the docs leave no choice.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tests.faults.mutated import bases
-from tests.faults.mutated.api import JSON_PATCH, MERGE_PATCH
+from tests.faults.mutated.api import JSON_PATCH, MERGE_PATCH, Answer
 from tests.faults.mutated.bases import API, BATCH, Spec, filled
 from tests.faults.mutated.changes import Change, Moment
 from tests.faults.mutated.scene import Scene
@@ -111,7 +112,20 @@ def of_specs(moment: Moment) -> Iterator[Case]:
     if moment is Moment.CREATED:
         for words, (other, told) in _AT_CREATION.items():
             spec = {name: each for name, each in {**before, **other}.items() if each is not None}
-            yield _spec(moment, before, next(iter(other)), words, spec, told)
+            case = _spec(moment, before, next(iter(other)), words, spec, told)
+            yield replace(case, act=_with_other_registries(case.act))
+
+
+def _with_other_registries(
+    act: Callable[[Scene], Answer | None],
+) -> Callable[[Scene], Answer | None]:
+    def first(scene: Scene) -> Answer | None:
+        uri = scene.world.registry.uri
+        scene.registry({"trackingURI": uri, "modelPatterns": ["churn*"]}, "other")
+        scene.registry({"trackingURI": CLOSED}, "away")
+        return act(scene)
+
+    return first
 
 
 def _spec(moment: Moment, before: Spec, name: str, words: str, spec: Any, told: str = "") -> Case:
@@ -190,6 +204,12 @@ def _another_template(scene: Scene) -> None:
     scene.slot.api.call("PATCH", path, {"spec": pod}, MERGE_PATCH)
 
 
+def _recreate(scene: Scene) -> None:
+    path = scene.world.path("deployments", "api", "apps/v1")
+    body = {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}
+    scene.slot.api.call("PATCH", path, body, MERGE_PATCH)
+
+
 def _quota(scene: Scene) -> None:
     body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
     scene.world.apply("resourcequotas", {**body, "spec": {"hard": {"pods": "0"}}}, "v1")
@@ -243,10 +263,7 @@ _DEEDS: Mapping[str, tuple[Callable[[Scene], None], str]] = {
     "makes the Deployment anew with another container": (_renamed, "ContainerNotFound"),
     "pauses a Deployment": (lambda scene: scene.deployments(paused=True), ""),
     "scales a Deployment to nothing": (lambda scene: scene.deployments(replicas=0), ""),
-    "sets strategy Recreate": (
-        lambda scene: scene.deployments(strategy={"type": "Recreate", "rollingUpdate": None}),
-        "",
-    ),
+    "sets strategy Recreate": (_recreate, ""),
     "changes the pod template": (_another_template, ""),
     "allows no more pods": (_quota, ""),
     "adds an autoscaler": (_autoscaler, ""),

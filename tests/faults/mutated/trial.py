@@ -210,7 +210,7 @@ def _converge(scene: Scene, case: Case) -> tuple[float, Counts]:
             return since - began, rates
         if now - began > CONVERGES + QUIET:
             raise AssertionError(f"not within {CONVERGES:.0f} s: {waiting or 'it keeps writing'}")
-        time.sleep(0.25)
+        time.sleep(0.4)
 
 
 def _not_hot(rates: Counts) -> None:
@@ -221,7 +221,9 @@ def _not_hot(rates: Counts) -> None:
 
 
 def _versions(scene: Scene, case: Case) -> str:
-    kinds = [("ModelPromotion", "p"), ("ModelRegistry", "mlflow")]
+    kinds = [("ModelPromotion", "p")]
+    if case.kind == "ModelRegistry":
+        kinds.append(("ModelRegistry", "mlflow"))
     found = [scene.get(*each).get("metadata", {}).get("resourceVersion", "") for each in kinds]
     return " ".join(found)
 
@@ -248,8 +250,10 @@ def _return(scene: Scene) -> State:
     end = time.monotonic() + RETURNS
     while True:
         scene.let_go_on()
-        state = scene.state()
-        missing = oracle.not_settled(scene, state)
+        missing = oracle.not_ready(scene)
+        if missing is None:
+            state = scene.state()
+            missing = oracle.not_settled(scene, state)
         if missing is None:
             broken = Watch(scene.world, STORIES["rejected"]).end(state)
             if not broken:
@@ -258,4 +262,4 @@ def _return(scene: Scene) -> State:
         if time.monotonic() > end:
             raise AssertionError(f"the valid resource is not served again: {missing}")
         assert scene.slot.alive, "the operator ended by itself"
-        time.sleep(0.3)
+        time.sleep(0.4)

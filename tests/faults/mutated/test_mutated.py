@@ -1,0 +1,39 @@
+"""Three hundred changed resources; `make mutations N=2000 SEED=7` plays others
+(docs/testing.md)."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.mutated import cases
+from tests.faults.mutated.__main__ import console, run, servers, table
+from tests.faults.mutated.changes import MID_ATTEMPT
+
+pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(1200)]
+COUNT, SEED = 300, 1
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[tuple[Path, str]]:
+    """A cluster of its own: on the others' an operator for all namespaces may run."""
+    with servers("mutated-ci", None) as made:
+        yield made
+
+
+def test_each_change_is_refused_with_a_sentence_or_converges(
+    real: tuple[Path, str], tmp_path: Path
+) -> None:
+    kubeconfig, mlflow = real
+    results = list(run(kubeconfig, mlflow, cases.chosen(COUNT, SEED), tmp_path))
+    console.print(table(results))
+    violated = [str(result) for result in results if result.violations]
+    assert not violated, "\n\n".join(violated)
+    assert len(results) == COUNT
+    # That the check looks where it should: few came too late, and each phase had its share.
+    words = Counter(result.word for result in results)
+    assert words["refused"] >= 60
+    assert words["missed"] <= COUNT / 30
+    held = Counter(result.case.moment for result in results if result.word == "held")
+    assert all(held[moment] >= 5 for moment in MID_ATTEMPT), held
