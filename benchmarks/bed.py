@@ -4,8 +4,8 @@ MLflow on PostgreSQL, and the operator as a process with the permissions of `man
 
 import contextlib
 import dataclasses
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from yarl import URL
 
 from benchmarks import audit
 from benchmarks.audit import AuditLog
@@ -29,7 +30,7 @@ from testbed.cluster import Cluster
 from testbed.errors import TestbedError
 from testbed.mlflow import MlflowServer
 from testbed.postgres import PostgresServer, free_port
-from testbed.processes import Component, wait_until
+from testbed.processes import Component
 
 ROOT = Path(__file__).parent.parent
 OWN = "podium-system"
@@ -48,9 +49,10 @@ FAST_CONTROLLERS = (
 class OperatorProcess:
     """One `podium-operator`; everything asked of it is asked from outside."""
 
-    def __init__(self, kubeconfig: Path, log: Path, arguments: tuple[str, ...]) -> None:
+    def __init__(self, server: str, account: Path, log: Path, arguments: tuple[str, ...]) -> None:
+        """`account` is a folder as the kubelet mounts it: token and ca.crt."""
         self.log = log
-        self._kubeconfig, self._arguments = kubeconfig, arguments
+        self._server, self._account, self._arguments = URL(server), account, arguments
         self._health, self._metrics = free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -61,11 +63,17 @@ class OperatorProcess:
 
     def start(self) -> float:
         """Starts it, and gives the seconds until /readyz says that it is ready."""
-        command = [sys.executable, "-m", "podium.runtime.main", "--all-namespaces"]
+        command = [sys.executable, "-m", "benchmarks.in_pod", "--all-namespaces"]
         command += [f"--lease-namespace={OWN}", "--bind=127.0.0.1", *self._arguments]
         command += [f"--metrics-port={self._metrics}", f"--health-port={self._health}"]
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PODIUM_"))}
-        env = {**kept, "KUBECONFIG": str(self._kubeconfig), "PYTHONPATH": str(ROOT / "operator")}
+        env = {
+            **kept,
+            "PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}",
+            "KUBERNETES_SERVICE_HOST": str(self._server.host),
+            "KUBERNETES_SERVICE_PORT": str(self._server.port),
+            "SERVICE_ACCOUNT": str(self._account),
+        }
         began = time.monotonic()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -148,7 +156,7 @@ class Bed:
         for child in own.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 line = " ".join(child.cmdline())
-                if "podium.runtime.main" in line:
+                if "benchmarks.in_pod" in line:
                     programs["operator"].append(child)
                 elif "postgres" in line.split(" ")[0]:
                     programs["postgres"].append(child)
@@ -167,13 +175,17 @@ def bed(name: str, folder: Path, arguments: tuple[str, ...]) -> Iterator[Bed]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         cluster = _cluster(name)
-        kubeconfig, token = _install(cluster, folder)
+        token = _install(cluster)
+        account = folder / "service-account"
+        _mount(cluster, account, token)
         log = AuditLog(cluster.where.logs / "audit.log", USER)
         with PostgresServer() as database:
             database.create_database("mlflow")
             store = {"MLFLOW_BACKEND_STORE_URI": database.uri("mlflow")}
             with MlflowServer(extra_env=store) as mlflow:
-                operator = OperatorProcess(kubeconfig, folder / "operator.log", arguments)
+                operator = OperatorProcess(
+                    cluster.server, account, folder / "operator.log", arguments
+                )
                 try:
                     yield Bed(cluster, mlflow, database, log, operator, token)
                 finally:
@@ -208,23 +220,18 @@ def _restart(made: Cluster, name: str, *more: str) -> None:
     clusters.ensure(made.where, dataclasses.replace(component, argv=(*component.argv, *more)))
 
 
-def _install(made: Cluster, folder: Path) -> tuple[Path, str]:
-    """The manifests but for the Deployment; gives a kubeconfig of its account, and the token."""
+def _install(made: Cluster) -> str:
+    """The manifests but for the Deployment; gives a token of its account."""
     made.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
     made.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     overlay = made.kubectl("kustomize", str(ROOT / "manifests/overlays/all-namespaces"))
     objects = [o for o in yaml.safe_load_all(overlay) if o and o["kind"] != "Deployment"]
     made.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(objects))
+    return made.kubectl("create", "token", ACCOUNT, "-n", OWN, "--duration=24h").strip()
 
-    def token() -> str:
-        return made.kubectl("create", "token", ACCOUNT, "-n", OWN, "--duration=24h").strip()
 
-    wait_until(lambda: bool(token()), "a token for the operator", within=30)
-    secret = token()
-    config = json.loads(made.kubectl("config", "view", "--raw", "-o", "json"))
-    for user in config["users"]:
-        user["user"] = {"token": secret}
-    path = folder / "kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(config))
-    return path, secret
+def _mount(made: Cluster, account: Path, token: str) -> None:
+    """What the kubelet would put into the operator's pod."""
+    account.mkdir(mode=0o700, exist_ok=True)
+    (account / "token").write_text(token)
+    shutil.copy(made.where.apiserver_certs / "apiserver.crt", account / "ca.crt")
