@@ -50,11 +50,12 @@ def adopted(
 
 
 def yield_to_older(seen: Observation, now: datetime) -> Decision | None:
-    """Somebody else's valid claim that is older than ours: a person must choose."""
+    """Somebody else's valid claim that is older than ours, or was there before we had one: a
+    person must choose. Comes before the ledger is read back: theirs is signed with their key."""
     theirs = seen.claim
     if theirs is None or _ours(seen, theirs) or theirs.released or seen.claim_owner_gone:
         return None
-    if seen.released or _older(_mine(seen), theirs):
+    if seen.released or (seen.status.claim is not None and _older(_mine(seen), theirs)):
         return None
     text = (
         f"alias {seen.spec.alias} of {seen.spec.model} is moved by ModelPromotion "
@@ -110,4 +111,4 @@ def _older(one: Claim, other: Claim) -> bool:
     )
 
 
-CLAIMING: Chain = (take_over, yield_to_older, write_claim, confirm)
+CLAIMING: Chain = (take_over, write_claim, confirm)

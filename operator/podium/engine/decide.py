@@ -12,10 +12,10 @@ from podium.engine import ledger, serving, tags
 from podium.engine.answering import answer_decisions
 from podium.engine.awaiting_approval import awaiting_approval
 from podium.engine.baking import baking
-from podium.engine.claiming import claim
+from podium.engine.claiming import claim, yield_to_older
 from podium.engine.decision import Decision, Event, MirrorEntry
 from podium.engine.drifting import end_if_alias_was_taken
-from podium.engine.observation import Observation, Problem, ProblemKind
+from podium.engine.observation import Observation, Problem
 from podium.engine.promoting import promoting
 from podium.engine.resting import put_targets_right, resting, return_refused_from_staging
 from podium.engine.restoring import restore
@@ -26,25 +26,14 @@ from podium.engine.steps import (
     Step,
     act,
     blocked,
-    clip,
     first_decision,
     stall,
     wait,
     warning,
 )
-from podium.engine.summary import summarize
+from podium.engine.summary import is_news, is_said, summarize
 from podium.engine.validating import validating
 from podium.engine.verifying import verifying
-
-_MISSING = frozenset(
-    {
-        Reason.REGISTRY_NOT_FOUND,
-        Reason.SECRET_NOT_FOUND,
-        Reason.MODEL_NOT_FOUND,
-        Reason.VERSION_NOT_FOUND,
-        Reason.TARGET_NOT_FOUND,
-    }
-)
 
 
 def decide(seen: Observation, now: datetime) -> Decision:
@@ -64,16 +53,10 @@ def _problem(seen: Observation, decision: Decision) -> Problem | None:
 def _told_once(seen: Observation, problem: Problem | None) -> tuple[Event, ...]:
     """An Event when something comes into the way, none while it stays. What an attempt waits for
     in the normal course of things is told by the conditions alone."""
-    if problem is None or (problem.kind is ProblemKind.WAITING and problem.reason not in _MISSING):
+    if problem is None or not is_news(problem):
         return ()
     said = next((c for c in seen.status.conditions if c.type == ConditionType.STALLED), None)
-    same = said is not None and said.reason == problem.reason
-    # A server that is away says so in several words: connection reset, then refused.
-    if (
-        same
-        and said
-        and (problem.kind is ProblemKind.TRANSIENT or said.message == clip(problem.message))
-    ):
+    if said is not None and is_said(problem, said):
         return ()
     return (warning(problem.reason, problem.message),)
 
@@ -166,6 +149,7 @@ ALWAYS: Chain = (
     wait_while_registry_is_away,
     wait_for_model,
     refuse_alias_mode_without_aliases,
+    yield_to_older,
     restore,
     claim,
     wait_until_settled,

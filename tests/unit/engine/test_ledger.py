@@ -160,6 +160,27 @@ def test_an_unknown_signer_stalls_until_a_release(uid: str | None) -> None:
     assert w.alias == "3"
 
 
+def test_an_alias_that_another_cluster_moves_is_told_as_such() -> None:
+    """Its ledger is signed with a key unknown here: told as broken, a Release of that took the
+    alias from its living owner."""
+    w = grown()
+    w.status = PromotionStatus()
+    w.model_tags[HEAD] = json.dumps({**json.loads(w.model_tags[HEAD]), "key": "theirs"})
+    claim = {"cluster": "c", "namespace": "n", "name": "p", "since": "2020-01-01T00:00:00+00:00"}
+    w.model_tags[OWNER] = json.dumps(claim)
+    before = dict(w.model_tags)
+    w.run()
+    assert w.condition("Stalled") == ("True", "AliasClaimed")
+    assert (w.model_tags, w.status.history) == (before, ())
+    w.model_tags[OWNER] = json.dumps({**claim, "released": True})
+    w.run()
+    assert w.condition("Stalled") == ("True", "LedgerBroken"), "now it is about the key"
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert json.loads(w.model_tags[OWNER])["name"] == w.promotion.metadata.name
+    assert w.status.champion_version == "2"
+
+
 def test_a_release_of_a_version_does_not_accept_a_ledger() -> None:
     w = grown()
     w.status = PromotionStatus()
