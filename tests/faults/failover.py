@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import random
-import secrets
 import signal
 import tempfile
 import time
@@ -17,21 +16,25 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from tests.faults import fencing
 from tests.faults.calls import System
-from tests.faults.invariants import Watch
-from tests.faults.line import SECRET, Held, Line, Sent, Servers, lines
+from tests.faults.line import Held, Line, Sent, Servers, lines
 from tests.faults.replica import Replica
-from tests.faults.stories import API, GOOD, STORIES, Play, at, describe
-from tests.faults.world import State, World
-from tests.integration.operator.conftest import Registry
+from tests.faults.scene import (
+    PATIENCE,
+    POLL_SECONDS,
+    Promotions,
+    all_ready,
+    namespace,
+    new_world,
+    until,
+)
+from tests.faults.stories import describe
+from tests.faults.world import World
 
-POLL_SECONDS = 1.0
 TARGET_SECONDS = 15.0
 LEASE = "podium-operator"
-PATIENCE = 60.0
 RESTING_SECONDS = 1.5  # without a write of the leader
 
 
@@ -108,14 +111,12 @@ class Result:
     violations: list[str]
 
 
-class Pair:
+class Pair(Promotions):
     """Two operators of one namespace, each with its line."""
 
     def __init__(self, world: World, replicas: list[Replica], rng: random.Random) -> None:
-        self.world, self.replicas, self.rng = world, replicas, rng
-        self.play = Play(world, lambda: None)
-        self.watch = Watch(world, STORIES["second-champion-alias"])
-        self.versions = 1
+        super().__init__(world)
+        self.replicas, self.rng = replicas, rng
 
     @property
     def sent(self) -> list[Sent]:
@@ -126,19 +127,6 @@ class Pair:
         if not known or not known[-1].holder or known[-1].ends < time.time():
             return None
         return next(r for r in self.replicas if r.name == known[-1].line)
-
-    def right(self, state: State) -> bool:
-        """Everything agrees on the newest version, and MLflow has the whole ledger."""
-        stages = {str(number): "Archived" for number in range(1, self.versions)}
-        wanted = at(str(self.versions), API, stages={**stages, str(self.versions): "Production"})
-        return wanted(state) and not self.watch.end(state)
-
-    async def register(self) -> None:
-        await self.play.register(GOOD)
-        self.versions += 1
-
-    async def settle(self, seconds: float = PATIENCE) -> None:
-        await self.play.wait(f"version {self.versions} is served", self.right, seconds)
 
     async def rest(self) -> None:
         """Until nobody has written anything for a while."""
@@ -152,11 +140,11 @@ class Pair:
         try:
             await self._play(plan, done)
         except (AssertionError, TimeoutError) as error:
-            done.violations.append(f"{error}; {describe(await self.play.do(self.world.state))}")
+            done.violations.append(f"{error}; {describe(await self.state())}")
         return done
 
     async def _play(self, plan: Plan, done: Failover) -> None:
-        await both_ready(self.replicas)
+        await all_ready(self.replicas)
         await until("somebody leads", lambda: self.leading() is not None)
         await asyncio.sleep(self.rng.uniform(0.0, 2.0))  # anywhere between two renewals
         old = self.leading()
@@ -230,7 +218,7 @@ class Pair:
         end = committed + 2 * POLL_SECONDS + 1.0
         wrong_at = None
         while time.time() < end or wrong_at is not None:
-            state = await self.play.do(self.world.state)
+            state = await self.state()
             if not self.right(state):
                 wrong_at = time.time()
                 done.harmed = True
@@ -306,34 +294,18 @@ def bring_back(kind: Kind, replica: Replica) -> None:
             replica.line.heal()
 
 
-async def both_ready(replicas: list[Replica]) -> None:
-    for replica in replicas:
-        async with asyncio.timeout(PATIENCE):
-            while not await replica.ready():
-                assert replica.alive, f"{replica.name} ended by itself\n{replica.said()}"
-                await asyncio.sleep(0.2)
-
-
-async def until(what: str, true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds:.0f} s: {what}")
-        await asyncio.sleep(0.02)
-    return found
-
-
 async def run(real: Servers, plans: list[Plan], seed: int) -> Result:
     """One pair, through these failovers one after the other."""
     rng = random.Random(seed)
-    world = World(real.cluster, Registry(real.mlflow), f"failover-{secrets.token_hex(4)}")
+    world = new_world(real, "failover")
     done: list[Failover] = []
     with tempfile.TemporaryDirectory(prefix="podium-failover-") as folder:
-        async with lines(real, "a", "b") as both, _namespace(world):
+        async with lines(real, "a", "b") as both, namespace(world):
             replicas = [Replica(line, world.namespace, Path(folder)) for line in both]
             pair = Pair(world, replicas, rng)
             async with _records(world) as stored, _running(replicas):
-                await _given(pair, both[0].mlflow)
+                await pair.adopt(both[0])
+                await pair.settle()
                 for each in plans:
                     done.append(await pair.failover(each))
                     if done[-1].violations:
@@ -345,41 +317,6 @@ async def run(real: Servers, plans: list[Plan], seed: int) -> Result:
                 if "Traceback" in log:
                     violations.append(f"{replica.name}'s log has a traceback\n{replica.said()}")
     return Result(done, writes, violations)
-
-
-async def _given(pair: Pair, mlflow: str) -> None:
-    """Version 1 is the champion that Podium took over."""
-    world, play = pair.world, pair.play
-    await play.do(world.registry.create, world.model)
-    await play.register(GOOD)
-    await play.set_alias("1")
-    await play.set_stage("1", "Production")
-    spec = {
-        "trackingURI": mlflow,
-        "pollInterval": f"{POLL_SECONDS:.0f}s",
-        "credentialsSecretRef": {"name": SECRET},
-    }
-    registry = {
-        "apiVersion": "podium.dev/v1alpha1",
-        "kind": "ModelRegistry",
-        "metadata": {"name": "mlflow"},
-        "spec": spec,
-    }
-    await play.do(world.apply, "modelregistries", registry)
-    await play.deploy()
-    await play.promote()
-    await pair.settle()
-
-
-@contextlib.asynccontextmanager
-async def _namespace(world: World) -> AsyncIterator[None]:
-    path = f"/api/v1/namespaces/{world.namespace}"
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.namespace}}
-    await asyncio.to_thread(world.cluster.call, "POST", "/api/v1/namespaces", body)
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(world.cluster.call, "DELETE", path)
 
 
 @contextlib.asynccontextmanager

@@ -113,6 +113,7 @@ class _Stream:
 
     request: web.Request
     response: web.StreamResponse
+    audible: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 SECRET = "line"  # credentialsSecretRef of a ModelRegistry whose trackingURI is `Line.mlflow`
@@ -135,8 +136,6 @@ class Line:
         self._servers = servers
         self._whole = asyncio.Event()
         self._whole.set()
-        self._audible = asyncio.Event()
-        self._audible.set()
         self._held: list[Held] = []
         self._streams: set[_Stream] = set()
         self._runner: web.AppRunner | None = None
@@ -155,7 +154,8 @@ class Line:
 
     async def __aexit__(self, *_: object) -> None:
         self._whole.set()
-        self._audible.set()
+        for stream in self._streams:
+            stream.audible.set()
         for held in self._held:
             held.let_go.set()
         if self._runner is not None:
@@ -178,12 +178,11 @@ class Line:
         self._held.append(held)
         return held
 
-    def mute_watches(self) -> None:
-        """Open watches, and new ones, stay open and say nothing: a half-open connection."""
-        self._audible.clear()
-
-    def unmute_watches(self) -> None:
-        self._audible.set()
+    def mute_watches(self) -> int:
+        """Those that are open stay open and say nothing: half-open connections. Gives how many."""
+        for stream in self._streams:
+            stream.audible.clear()
+        return len(self._streams)
 
     def end_watches(self, last: bytes = b"", *, reset: bool = False) -> int:
         """End those that are open, after a last line; with a TCP reset. Gives how many."""
@@ -291,12 +290,13 @@ class Line:
             response = web.StreamResponse(status=answer.status)
             response.content_type = answer.content_type
             stream = _Stream(request, response)
+            stream.audible.set()
             with contextlib.suppress(ConnectionError):  # the operator is gone
                 await response.prepare(request)
                 self._streams.add(stream)
                 try:
                     async for chunk in answer.content.iter_any():
-                        await self._audible.wait()
+                        await stream.audible.wait()
                         await self._whole.wait()
                         await response.write(chunk)
                 finally:

@@ -4,22 +4,20 @@ import random
 
 import pytest
 
+from testbed.cluster import Cluster
 from testbed.mlflow import MlflowServer
 from tests.faults.failover import Kind, plan
 from tests.faults.failovers import run_pairs, tables, wrong
 from tests.faults.line import Servers
-from tests.integration.operator.conftest import mlflow_server  # noqa: F401 - a fixture
-from tests.kubectl import Kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(400)]
 SEED = 4
 
 
 async def test_only_the_holder_of_the_lease_writes(
-    control_cluster: Kubectl,
-    mlflow_server: MlflowServer,  # noqa: F811
+    apart: Cluster, registry_server: MlflowServer
 ) -> None:
-    real = await Servers.of(control_cluster.kubeconfig, mlflow_server.uri)
+    real = await Servers.of(apart.kubeconfig, registry_server.uri)
     rng = random.Random(SEED)
     chosen = [plan(kind, rng) for _ in range(2) for kind in Kind]
     results = await run_pairs(real, chosen, pairs=3, seed=SEED)
