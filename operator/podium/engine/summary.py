@@ -22,6 +22,7 @@ from podium.engine.observation import Observation, Problem, ProblemKind, TargetS
 from podium.engine.steps import clip
 
 STATUS_BYTES = 31 * 1024  # of the 32 KiB that are promised
+ROOM = 256  # bytes of a message that leave room for what stands beside it
 _MOVING = frozenset({Phase.PROMOTING, Phase.VERIFYING, Phase.ROLLING_BACK})
 
 
@@ -66,6 +67,40 @@ def _size(value: PromotionStatus | LedgerEntry) -> int:
 
 
 Wanted = tuple[ConditionType, bool, Reason, str]
+
+_MISSING = frozenset(
+    {
+        Reason.REGISTRY_NOT_FOUND,
+        Reason.SECRET_NOT_FOUND,
+        Reason.MODEL_NOT_FOUND,
+        Reason.VERSION_NOT_FOUND,
+        Reason.TARGET_NOT_FOUND,
+    }
+)
+
+
+def is_news(problem: Problem) -> bool:
+    """Whether it is told by an Event: not what is waited for in the normal course of things."""
+    return problem.kind is not ProblemKind.WAITING or problem.reason in _MISSING
+
+
+def is_said(problem: Problem, said: Condition) -> bool:
+    """Whether Stalled tells of it already, alone or beside what a person must do."""
+    if said.reason != problem.reason:
+        return _beside(problem) in said.message
+    # A server that is away says so in several words: connection reset, then refused.
+    return problem.kind is ProblemKind.TRANSIENT or said.message == clip(problem.message)
+
+
+def _with_other(text: str, problem: Problem | None) -> str:
+    """The other trouble stands beside it: status is what remembers that it was told."""
+    if problem is None or not is_news(problem):
+        return text
+    return f"{clip(text, ROOM)}{_beside(problem)}{problem.message}"
+
+
+def _beside(problem: Problem) -> str:
+    return f"; {problem.reason}: "
 
 
 def _with_targets(seen: Observation, champion: ChampionStatus) -> ChampionStatus:
@@ -157,9 +192,10 @@ def _stalled(status: PromotionStatus, problem: Problem | None, ready: Wanted) ->
         return kind, True, problem.reason, problem.message
     attempt = status.attempt
     if attempt and attempt.reason in (Reason.NO_PREVIOUS_CHAMPION, Reason.NO_DESTINATION):
-        return kind, True, Reason(attempt.reason), attempt.message
+        return kind, True, Reason(attempt.reason), _with_other(attempt.message, problem)
     if status.hold:
-        return kind, True, Reason.HELD, f"{status.hold.reason}; a Release lifts the hold"
+        text = f"{status.hold.reason}; a Release lifts the hold"
+        return kind, True, Reason.HELD, _with_other(text, problem)
     _, _, reason, message = ready
     unserved = reason is Reason.TARGET_NOT_READY  # comes before what a candidate waits for
     if problem is not None and not (unserved and problem.kind is ProblemKind.WAITING):

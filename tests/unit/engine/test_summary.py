@@ -2,11 +2,12 @@
 
 import pytest
 
+from podium.api.decision import DecisionAction
 from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.api.values import read, write
 from podium.engine.observation import Problem, ProblemKind
-from tests.unit.engine.test_stories import grown
+from tests.unit.engine.iris import grown, world
 
 
 def test_the_reason_at_a_glance_is_what_is_in_the_way() -> None:
@@ -47,6 +48,24 @@ def test_what_comes_into_the_way_is_one_event(kind: ProblemKind, reason: Reason,
         assert [e.reason for e in w.events if e.message == "something"] == [reason] * told * times
         w.registry_problem = None
         w.run()
+
+
+@pytest.mark.parametrize("why", ["held", "no previous champion"])
+def test_what_comes_beside_what_a_person_must_do_is_one_event_too(why: str) -> None:
+    w = grown() if why == "held" else world()
+    if why == "held":
+        w.say(DecisionAction.HOLD)
+    else:
+        w.broken.add("1")
+        w.register("1")
+    w.run(400)
+    w.registry_problem = Problem(ProblemKind.TRANSIENT, Reason.REGISTRY_UNAVAILABLE, "away " * 80)
+    for _ in range(3):
+        w.step()
+    told = [e for e in w.events if e.reason is Reason.REGISTRY_UNAVAILABLE]
+    assert len(told) == 1
+    truth, reason = w.condition("Stalled")
+    assert (truth, reason) == ("True", "Held" if why == "held" else "NoPreviousChampion")
 
 
 def test_pods_that_are_missing_come_before_a_candidate_that_is_blocked() -> None:
