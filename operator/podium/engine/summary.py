@@ -198,7 +198,7 @@ def _stalled(status: PromotionStatus, problem: Problem | None, ready: Wanted) ->
         return kind, True, Reason.HELD, _with_other(text, problem)
     _, _, reason, message = ready
     unserved = reason is Reason.TARGET_NOT_READY  # comes before what a candidate waits for
-    if problem is not None and not (unserved and problem.kind is ProblemKind.WAITING):
+    if problem is not None and (is_news(problem) or not unserved):
         # What waits by itself never hides what a person must do.
         return kind, False, problem.reason, problem.message
     return kind, False, reason, message

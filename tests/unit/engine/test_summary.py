@@ -68,6 +68,18 @@ def test_what_comes_beside_what_a_person_must_do_is_one_event_too(why: str) -> N
     assert (truth, reason) == ("True", "Held" if why == "held" else "NoPreviousChampion")
 
 
+def test_a_model_that_is_missing_is_one_event_while_pods_are_missing_too() -> None:
+    w = grown()
+    (pod,) = w.deployments["api"].pods
+    pod.ready = False
+    w.model_gone = True
+    for _ in range(3):
+        w.step()
+    assert [e.reason for e in w.events].count(Reason.MODEL_NOT_FOUND) == 1
+    assert w.condition("Ready") == ("False", "TargetNotReady")
+    assert w.condition("Stalled") == ("False", "ModelNotFound")
+
+
 def test_pods_that_are_missing_come_before_a_candidate_that_is_blocked() -> None:
     w = grown()
     w.register("3", verdict=Verdict.FAIL)
