@@ -18,11 +18,12 @@ from podium.engine.ledger import PREFIX
 from podium.engine.observation import Problem
 from podium.registry.client import RegistryClient
 from podium.registry.connection import seconds_until_worthwhile
-from podium.registry.errors import ModelNotFound, RegistryError, RegistryUnavailable
+from podium.registry.errors import RegistryError, RegistryUnavailable
 from podium.registry.model import Capabilities, RegisteredModel, Version
 from podium.registry.stored import StoredModel
 from podium.runtime import problems
 from podium.runtime.queue import jittered
+from podium.runtime.reading import Reading
 from podium.runtime.snapshots import Snapshot, Snapshots
 
 REQUEST_SECONDS = 5.0
@@ -66,6 +67,7 @@ class Connected:
         self._clock = clock
         self._on_poll = on_poll  # told the seconds that a good poll took
         self._snapshots = Snapshots()
+        self._reading = Reading(client, clock)
         self._written: dict[str, float] = {}
         self._failures = 0
         self._poll_took = 0.0  # seconds
@@ -81,6 +83,7 @@ class Connected:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self._reading.close()
         await self.client.close()
 
     @property
@@ -104,13 +107,7 @@ class Connected:
 
     async def read(self, model: str) -> Snapshot:
         """The model and all its versions, read now. Raises RegistryError."""
-        began = self._clock.monotonic()
-        try:
-            found: RegisteredModel | None = await self.client.get_model(model)
-            versions = await self.client.search_versions(model)
-        except ModelNotFound:
-            found, versions = None, []
-        fresh = Snapshot(began, found, {v.version: v for v in versions}, complete=True)
+        fresh = await self._reading.read(model)
         first = self._snapshots.read_at(model) is None
         if self._keep(model, fresh) and not first:
             # What one promotion did to the model, others wait for: the poll will see no change.
