@@ -1,7 +1,8 @@
 """Baking: the new champion is watched for a while; only observed time counts.
 
-Ends badly on failed or restarted containers and lost readiness, not by a timer alone. It
-has no deadline of its own: every observation of at most 30 s brings the end nearer.
+Ends badly on failed or restarted containers, lost readiness and pods that do not get ready, not by
+a timer alone. It has no deadline of its own: every observation of at most 30 s brings the end
+nearer.
 """
 
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ def baking(seen: Observation, now: datetime) -> Decision | None:
 
 
 def go_back_if_it_fails(seen: Observation, now: datetime) -> Decision | None:
-    found = blame.of_bake(seen, running(seen))
+    found = blame.of_bake(seen, running(seen), now)
     return go_back(seen, now, found) if found else None
 
 

@@ -91,9 +91,9 @@ def _spoilt(pod: PodState, back_at: datetime | None) -> bool:
     return _fails(pod) and not excused
 
 
-def of_bake(seen: Observation, attempt: AttemptStatus) -> Blame | None:
-    """What ends a bake badly: a pod of this move that failed, restarted or lost readiness.
-    Disrupted pods, and new ones that are still starting, are not blamed."""
+def of_bake(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blame | None:
+    """What ends a bake badly: a pod of this move that failed, restarted, lost readiness or does
+    not get ready. Disrupted pods, and new ones that are still starting, are not blamed."""
     for pod in _pods_of_move(seen, attempt.move_id):
         if pod.disrupted:
             continue
@@ -106,7 +106,17 @@ def of_bake(seen: Observation, attempt: AttemptStatus) -> Blame | None:
         if lost and not pod.ready and started and lost > started + _JUST_STARTED:
             text = f"pod {pod.name} was ready and is not any more"
             return Blame(True, Reason.READINESS_LOST, text)
+        if started and not pod.ready and not pod.trouble and now >= _ready_by(seen, started):
+            text = f"pod {pod.name} started and was not ready within rollout.progressDeadline"
+            return Blame(True, Reason.NOT_READY_IN_TIME, text)
     return None
+
+
+def _ready_by(seen: Observation, started: datetime) -> datetime:
+    """A bake has no deadline of its own; without this one a pod that never serves would let it
+    wait for ever."""
+    since = max(started, seen.registry_back_at or started)
+    return since + timedelta(seconds=seen.spec.rollout.progress_deadline.seconds)
 
 
 def _pods_of_move(seen: Observation, move_id: str | None) -> Iterable[PodState]:

@@ -189,6 +189,17 @@ BAKING = {
 @pytest.mark.parametrize("name", BAKING)
 def test_what_ends_a_bake(name: str) -> None:
     pod, reason = BAKING[name]
-    found = blame.of_bake(seen(pod), ATTEMPT)
+    found = blame.of_bake(seen(pod), ATTEMPT, EARLY)
     assert (found.reason if found else None) is reason
     assert found is None or found.at_fault
+
+
+def test_a_pod_that_never_gets_ready_ends_a_bake_too() -> None:
+    at_once = replace(STARTING, ready_lost_at=START)  # ready for less than a second
+    for pod in (STARTING, at_once):
+        found = blame.of_bake(seen(pod), ATTEMPT, LATE)
+        assert found is not None and found.at_fault
+        assert found.reason is Reason.NOT_READY_IN_TIME
+    assert blame.of_bake(seen(UNSCHEDULABLE), ATTEMPT, LATE) is None
+    back = replace(seen(STARTING), registry_back_at=LATE - timedelta(minutes=1))
+    assert blame.of_bake(back, ATTEMPT, LATE) is None
