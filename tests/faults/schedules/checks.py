@@ -9,9 +9,9 @@ from tests.faults import calls
 from tests.faults.calls import System
 from tests.faults.invariants import Watch
 from tests.faults.schedules.loop import Process
-from tests.faults.schedules.servers import Servers
-from tests.faults.stories import ENDED, Story
-from tests.faults.world import State, World
+from tests.faults.schedules.servers import Servers, SimulatedWorld
+from tests.faults.stories import ENDED, GOOD, Story
+from tests.faults.world import State
 from tests.models.kinds import kind_of
 
 # A pass that read MLflow just before it went away may still end: two reads and a write at most.
@@ -19,9 +19,12 @@ UNAWARE_SECONDS = 25.0
 
 
 class Checks:
-    def __init__(self, world: World, story: Story, meddled: bool, servers: Servers) -> None:
-        if meddled:
+    def __init__(
+        self, world: SimulatedWorld, story: Story, meddled: bool, servers: Servers
+    ) -> None:
+        if meddled:  # people and nodes change how many pods there are
             story = replace(story, sags=True)
+        self._world = world
         self._watch = Watch(world, story)
         self._servers = servers
         self._namespace = world.namespace
@@ -29,6 +32,7 @@ class Checks:
         self._away_since: dict[System, float] = {}
         self.violations: list[str] = []
         self._begun = False
+        self._gated = True
 
     def begin(self) -> None:
         self._begun = True
@@ -58,13 +62,26 @@ class Checks:
 
     def wrote(self, process: Process, asked: calls.Asked, late: bool) -> None:
         """I1, I2, I3, I6, after a write took effect."""
+        if self._meddled:
+            self._watch.story = replace(self._watch.story, good=self._passing())
         before = len(self._watch.violations)
         self._watch.wrote(asked)
         found = self._watch.violations[before:]
         self.violations += [f"{process.name}: {one}" for one in found]
 
+    def _passing(self) -> str:
+        """The versions that the gates let through, if nobody took the gates away."""
+        if not (self._world.state().promotion.get("spec") or {}).get("gates"):
+            self._gated = False
+        accuracies = self._world.accuracies
+        return "".join(v for v, at in accuracies.items() if at >= GOOD or not self._gated)
+
     def end(self, state: State) -> list[str]:
-        return self._watch.end(state) if state.promotion else []
+        """I6. An entry is lost with the version that somebody deletes."""
+        if not state.promotion:
+            return []
+        deleted = self._world.accuracies.keys() - state.versions.keys()
+        return [one for one in self._watch.end(state) if not (deleted and "I6: entries" in one)]
 
     def _found(self, violation: str) -> None:
         if self._begun:
@@ -84,6 +101,8 @@ class Checks:
             return [f"an attempt is {phase}"]
         champion = state.status.get("champion", {}).get("version")
         found = []
+        if state.promotion["spec"].get("suspend"):
+            return []
         if not state.condition("Ready").startswith("True"):
             found.append(f"Ready is {state.condition('Ready')} and nothing is Stalled")
         if state.alias != champion:
@@ -97,5 +116,3 @@ class Checks:
             if champion is not None and at not in ("", champion):
                 found.append(f"{name} is at {at}, the champion is {champion}")
         return found
-
-

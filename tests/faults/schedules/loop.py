@@ -1,19 +1,20 @@
 """An event loop whose time jumps to the next timer when nothing is left to do.
 
-It knows processes: a share of the loop's work that can be stopped (SIGSTOP), let go on (SIGCONT) and
-thrown away (SIGKILL). There is no I/O and no other thread, so a run repeats exactly.
+It knows processes: a share of the loop's work that can be stopped (SIGSTOP), let go on (SIGCONT)
+and thrown away (SIGKILL). There is no I/O and no other thread, so a run repeats exactly.
 """
 
 import asyncio
 import heapq
 from asyncio.base_events import BaseEventLoop
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 START = 1000.0  # seconds; no clock is near its zero
 MOST_AT_ONCE = 50_000  # steps at one instant: then something turns without end
+RESOLUTION = 1e-6  # seconds
 _PROCESS: ContextVar["Process | None"] = ContextVar("process", default=None)
 
 
@@ -89,10 +90,23 @@ class VirtualLoop(BaseEventLoop):
         self._now = START
         self._at_once = 0
         self.steps = 0
-        self.set_task_factory(_owned_task)
+        self.set_task_factory(_owned_task)  # type: ignore[arg-type]
 
     def time(self) -> float:
         return self._now
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """A real clock moves on while one looks at it; else a wait for what is left of a rounding
+        error would never end."""
+        if when > self._now:
+            when = max(when, self._now + RESOLUTION)
+        return super().call_at(when, callback, *args, context=context)
 
     def first(self, handles: list[asyncio.Handle]) -> None:
         self._ready.extendleft(reversed(handles))
@@ -132,7 +146,9 @@ class VirtualLoop(BaseEventLoop):
     def _write_to_self(self) -> None:
         """There is no other thread."""
 
-    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Any, *args: Any
+    ) -> None:
         """Nobody sends signals in simulated time."""
 
     def _process_events(self, event_list: Any) -> None:

@@ -113,7 +113,7 @@ class Network:
     rng: random.Random
     note: Callable[[str], None]
     breaks: dict[tuple[Sort, int], Breaking] = field(default_factory=dict)
-    fired: dict[tuple[Sort, int], str] = field(default_factory=dict)
+    fired: dict[tuple[Sort, int], tuple[Break, str]] = field(default_factory=dict)
     cuts: set[tuple[str, System]] = field(default_factory=set)
     outages: dict[System, Outage] = field(default_factory=dict)
     armed: bool = False
@@ -131,7 +131,7 @@ class Network:
         request = self._request(process, system, asked, loop.create_future())
         if request.how is Break.KILLED_BEFORE:
             self._end(request)
-            return await loop.create_future()
+            return await request.answered
         if request.breaking and request.how is Break.FROZEN:
             self._freeze(request, request.breaking.seconds)
             await asyncio.sleep(0)
@@ -168,7 +168,7 @@ class Network:
             key = (sort, self._seen[sort])
             request.breaking = self._fitting(request, self.breaks.get(key))
             if request.breaking is not None:
-                self.fired[key] = request.label
+                self.fired[key] = request.breaking.how, request.label
                 self.note(f"{process.name}: {request.label}: {request.how}")
         return request
 

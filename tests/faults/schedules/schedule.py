@@ -40,7 +40,9 @@ class Killed:
 
     def __str__(self) -> str:
         how = "is told to stop" if self.politely else "is killed"
-        return f"at {self.at:.1f} s replica {self.replica} {how}, back {self.back_after:.1f} s later"
+        return (
+            f"at {self.at:.1f} s replica {self.replica} {how}, back {self.back_after:.1f} s later"
+        )
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,12 @@ class _User(Registry):
     def __init__(self, servers: Servers) -> None:
         super().__init__("http://mlflow:5000")
         self._servers = servers
+        self.accuracies: dict[str, float] = {}
+
+    def register(self, model: str, **metrics: float) -> str:
+        version = super().register(model, **metrics)
+        self.accuracies[version] = metrics["accuracy"]
+        return version
 
     def call(self, verb: str, path: str, body: dict[str, Any] | None = None, **query: str) -> Any:
         content = json.dumps(body).encode() if body is not None else b""
@@ -129,8 +135,10 @@ class SimulatedWorld(World):
     """`World`, whose state is looked up and not asked for."""
 
     def __init__(self, servers: Servers, namespace: str) -> None:
-        super().__init__(_Hands(servers), _User(servers), namespace)
+        user = _User(servers)
+        super().__init__(_Hands(servers), user, namespace)
         self._servers = servers
+        self.accuracies = user.accuracies  # of every version that there ever was
         self._known: tuple[int, str, State] | None = None
 
     def state(self, promotion: str = "p") -> State:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from podium.runtime.signing import SECRET_KEY, SECRET_NAME
-from tests.faults.calls import System
 from tests.faults.schedules import users
 from tests.faults.schedules.checks import Checks
 from tests.faults.schedules.loop import START, Process, current, run
@@ -53,11 +52,12 @@ _KEY = base64.b64encode(bytes(range(32))).decode()
 
 @dataclass
 class Outcome:
-    """`fired`: what was broken, by the request that met with it."""
+    """`hows`: how requests were broken; `fired`: the same, with the request that met with it."""
 
     schedule: Schedule
     violations: list[str] = field(default_factory=list)
     fired: list[str] = field(default_factory=list)
+    hows: list[str] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
     simulated: float = 0.0
     seconds: float = 0.0
@@ -84,6 +84,9 @@ async def _play(schedule: Schedule, outcome: Outcome, log_level: int) -> None:
         except AssertionError as error:
             outcome.violations.append(f"I5: {error}; {describe(trial.world.state())}")
     outcome.violations += trial.checks.violations
+    for (sort, nth), (how, label) in trial.network.fired.items():
+        outcome.hows.append(how.name)
+        outcome.fired.append(f"{sort} {nth}, {label}: {how}")
     outcome.simulated = asyncio.get_running_loop().time() - START
     outcome.trace.append(json.dumps(trial.world.state().promotion, sort_keys=True))
 
@@ -186,7 +189,6 @@ class Trial:
         self.outcome.violations += self.checks.end(state)
         for replica in self.replicas.values():
             await replica.stop()
-        self.outcome.fired += [f"{key[0]} {key[1]}: {at}" for key, at in self.network.fired.items()]
 
     async def _drive(self) -> None:
         try:
@@ -313,5 +315,3 @@ def _prepare(world: World) -> None:
     path = world.path("modelregistries")
     made(path, "podium.dev/v1alpha1", "ModelRegistry", "mlflow", spec=spec)
     world.registry.create(world.model)
-
-

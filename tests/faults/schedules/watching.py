@@ -28,6 +28,8 @@ KINDS = {
     "deployments": DEPLOYMENTS,
 }
 
+RETRY_SECONDS = 2.0
+
 
 @dataclass
 class Bad:
@@ -74,9 +76,7 @@ class Watches:
         ]
         stopping = asyncio.create_task(stop.wait())
         try:
-            done, _ = await asyncio.wait(
-                [stopping, *tasks], return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
@@ -120,8 +120,9 @@ class Watches:
                 revision = at
 
     async def _way(self) -> None:
-        while self.network.is_cut(self.process, System.KUBERNETES):
-            await asyncio.sleep(1.0)
+        """kopf tries again and again, seconds apart."""
+        while self.network.is_cut(self.process, System.KUBERNETES):  # noqa: ASYNC110
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _lag(self, plural: str) -> None:
         usual = self.rng.uniform(0.002, 0.02)

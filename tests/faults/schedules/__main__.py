@@ -1,0 +1,150 @@
+"""`make faults N=10000`: so many random schedules; `make faults SEED=123`: that one again, told.
+
+A schedule that fails is shrunk and told in plain words. The end says what was broken how often.
+"""
+
+import argparse
+import contextlib
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+from tests.faults.breaks import BREAKS, broken
+from tests.faults.schedules.schedule import Schedule, draw
+from tests.faults.schedules.shrink import shrunk
+from tests.faults.schedules.trial import Outcome, play
+
+SHOWN = 20  # failing schedules that are shrunk and told
+
+
+@dataclass
+class Total:
+    """What many schedules came to."""
+
+    played: int = 0
+    failed: list[str] = field(default_factory=list)
+    stories: Counter[str] = field(default_factory=Counter)
+    injections: Counter[str] = field(default_factory=Counter)
+    fired: Counter[str] = field(default_factory=Counter)
+    simulated: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, outcome: "Told") -> None:
+        self.played += 1
+        self.stories[outcome.story] += 1
+        self.injections.update(outcome.injections)
+        self.fired.update(outcome.fired)
+        self.simulated += outcome.simulated
+        self.seconds += outcome.seconds
+        if outcome.violations:
+            self.failed.append(outcome.seed)
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.played} schedules, {len(self.failed)} failed: {' '.join(self.failed)}"
+        yield f"{self.simulated / 3600:.1f} simulated hours in {self.seconds:.0f} s of CPU"
+        for what in ("stories", "injections", "fired"):
+            counted: Counter[str] = getattr(self, what)
+            told = ", ".join(f"{name} {count}" for name, count in counted.most_common())
+            yield f"{what} ({sum(counted.values())}): {told}"
+
+
+@dataclass(frozen=True)
+class Told:
+    """Of an outcome, what is worth sending from one process to another."""
+
+    seed: str
+    story: str
+    injections: list[str]
+    fired: list[str]
+    violations: list[str]
+    simulated: float
+    seconds: float
+
+
+def _told(seed: str, broken_by: str | None) -> Told:
+    schedule = draw(seed)
+    outcome = _play(schedule, broken_by)
+    return Told(
+        seed,
+        schedule.story,
+        [type(one).__name__ for one in schedule.injections],
+        [fired.split(" ")[0] for fired in outcome.hows],
+        outcome.violations,
+        outcome.simulated,
+        outcome.seconds,
+    )
+
+
+def _play(schedule: Schedule, broken_by: str | None, level: int = logging.ERROR) -> Outcome:
+    with broken(broken_by):
+        return play(schedule, level)
+
+
+def tell(seed: str, broken_by: str | None = None) -> str:
+    """The failing schedule of that seed, shrunk, and what it violates."""
+
+    def fails(shorter: Schedule) -> bool:
+        return bool(_play(shorter, broken_by).violations)
+
+    short = shrunk(draw(seed), fails)
+    violations = _play(short, broken_by).violations
+    return "\n".join([*short.words(), *(f"  => {one}" for one in violations)])
+
+
+def replay(seed: str, broken_by: str | None, shrink: bool) -> int:
+    schedule = draw(seed)
+    outcome = _play(schedule, broken_by, logging.INFO)
+    print("\n".join(outcome.trace[:-1]))
+    print("\n".join([*schedule.words(), *(f"  => {one}" for one in outcome.violations)]))
+    print(f"digest {outcome.digest[:16]}, {outcome.seconds:.2f} s of CPU")
+    if outcome.violations and shrink:
+        print(f"\nshrunk:\n{tell(seed, broken_by)}")
+    return 1 if outcome.violations else 0
+
+
+def _all(seeds: range, given: argparse.Namespace) -> Iterator[Told]:
+    if given.at_once == 1:
+        yield from (_told(str(seed), given.broken) for seed in seeds)
+        return
+    with ProcessPoolExecutor(given.at_once) as pool:
+        yield from pool.map(_told, map(str, seeds), [given.broken] * len(seeds), chunksize=20)
+
+
+def many(given: argparse.Namespace) -> int:
+    total, began = Total(), time.monotonic()
+    with contextlib.suppress(KeyboardInterrupt):
+        for outcome in _all(range(given.first, given.first + given.count), given):
+            total.add(outcome)
+            if outcome.violations:
+                print(f"seed {outcome.seed}: {outcome.violations[0][:300]}", flush=True)
+            if total.played % 500 == 0:
+                took = time.monotonic() - began
+                print(f"{total.played} played in {took:.0f} s", file=sys.stderr, flush=True)
+    for seed in total.failed[:SHOWN]:
+        print(f"\n{tell(seed, given.broken)}", flush=True)
+    print("\n".join(["", *total.lines()]))
+    return 1 if total.failed else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seed", help="one seed: its story, request by request")
+    parser.add_argument("--shrink", action="store_true", help="with --seed: make it short")
+    parser.add_argument(
+        "--broken", choices=sorted(BREAKS), help="a deliberate break of the operator"
+    )
+    parser.add_argument("--at-once", type=int, default=1, help="processes")
+    given = parser.parse_args()
+    if given.seed is not None:
+        return replay(given.seed, given.broken, given.shrink)
+    return many(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
