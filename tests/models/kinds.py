@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,15 +86,20 @@ def _custom(plural: str, kind: str) -> Kind:
     )
 
 
-def _secret(body: Json) -> Json:
-    import base64
+def _with_data(body: Json) -> Json:
+    for name in ("data", "binaryData"):
+        if not body.get(name, True):  # Go leaves an empty map out
+            del body[name]
+    return body
 
+
+def _secret(body: Json) -> Json:
     plain = body.pop("stringData", None) or {}
     if plain:
         coded = {key: base64.b64encode(value.encode()).decode() for key, value in plain.items()}
         body["data"] = {**(body.get("data") or {}), **coded}
     body.setdefault("type", "Opaque")
-    return body
+    return _with_data(body)
 
 
 def _pod(body: Json) -> Json:
@@ -130,7 +136,7 @@ def kinds() -> dict[tuple[str, str, str], Kind]:
             complete=_pod,
         ),
         Kind("", "v1", "secrets", "Secret", shape=shapes.WITH_DATA, complete=_secret),
-        Kind("", "v1", "configmaps", "ConfigMap", shape=shapes.WITH_DATA),
+        Kind("", "v1", "configmaps", "ConfigMap", shape=shapes.WITH_DATA, complete=_with_data),
         Kind(
             "apps",
             "v1",

@@ -132,8 +132,9 @@ class ApiServer:
         old = self.storage.find(kind, target.where)
         manager = _manager_name(asked)
         if old is None and kind.created_by_put and not target.subresource:
-            if body.get("metadata", {}).get("uid"):
-                raise statuses.conflict(kind, target.where[1], "the object does not exist")
+            uid = body.get("metadata", {}).get("uid")
+            if uid:
+                raise statuses.other_uid(kind, target.where, uid, "")
             made = self.create(kind, target.where, body, manager)
             return statuses.answered(_shown(kind, made), 201)
         if old is None:
@@ -157,8 +158,14 @@ class ApiServer:
         if not asked:
             if put and kind.custom:
                 words = "Invalid value: 0: must be specified for an update"
-                field = "metadata.resourceVersion"
-                raise statuses.invalid(kind, where[1], field, words, "FieldValueInvalid")
+                raise statuses.invalid(
+                    kind,
+                    where[1],
+                    "metadata.resourceVersion",
+                    words,
+                    "FieldValueInvalid",
+                    by_plural=True,
+                )
             return
         if str(asked) != str(old.revision):
             raise statuses.conflict(kind, where[1], statuses.MODIFIED)
@@ -180,8 +187,7 @@ class ApiServer:
                 case other:
                     raise statuses.unsupported(other)
         except patches.PatchError as error:
-            name = target.where[1]
-            raise statuses.invalid(kind, name, "patch", str(error), "FieldValueInvalid") from error
+            raise statuses.patch_does_not_fit() from error
         self._check_patched(target, new["metadata"], old)
         manager = _manager_name(asked)
         written = self.write(kind, target.where, new, manager, subresource=target.subresource)
@@ -190,6 +196,8 @@ class ApiServer:
     def _check_patched(self, target: Target, metadata: Json, old: Stored) -> None:
         kind = target.kind
         self._check_version(kind, target.where, metadata.get("resourceVersion"), old)
+        if target.subresource:
+            return  # of which nothing but status is looked at
         if metadata.get("uid") not in (None, "", old.uid):
             words = f'Invalid value: "{metadata["uid"]}": field is immutable'
             name = target.where[1]
@@ -248,7 +256,7 @@ class ApiServer:
             wanted = (options.get("preconditions") or {}).get(name)
             if wanted is not None and wanted != found:
                 then = "deleted and then recreated" if name == "uid" else "modified"
-                raise statuses.conflict(
+                raise statuses.precondition_failed(
                     kind,
                     target.where[1],
                     f"the {words} in the precondition ({wanted}) does not match the {words} in "

@@ -99,7 +99,7 @@ def _pruned(new: Json, before: Paths, sets: Mapping[Manager, Paths], shape: Shap
     """Without what the manager applied before, does not apply now, and nobody else owns."""
     if not before:
         return new
-    still = fields.with_named(frozenset().union(*sets.values()), shape)
+    still = fields.with_named(frozenset().union(*sets.values()), shape) | {("metadata",)}
     gone = fields.with_named(before, shape) - still
     return fields.without(new, gone, shape) or {} if gone else new
 

@@ -80,6 +80,13 @@ def conflict(kind: Kind, name: str, words: str) -> RefusedError:
     return _refused(409, "Conflict", message, _details(kind, name))
 
 
+def precondition_failed(kind: Kind, name: str, words: str) -> RefusedError:
+    """Of a deletion, which names the kind where others name the plural."""
+    qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
+    message = f'Operation cannot be fulfilled on {qualified} "{name}": {words}'
+    return _refused(409, "Conflict", message, {**_details(kind, name), "kind": kind.kind})
+
+
 def other_uid(kind: Kind, where: tuple[str, str], asked: str, found: str) -> RefusedError:
     """A PUT that names the uid of the object that was there before."""
     # Built-in kinds lie under their plural, custom ones under group and plural.
@@ -98,15 +105,25 @@ def owned_by_others(error: FieldConflictError) -> RefusedError:
     return _refused(409, "Conflict", error.message, {"causes": error.causes})
 
 
-def invalid(kind: Kind, name: str, field: str, words: str, cause: str) -> RefusedError:
+def invalid(
+    kind: Kind, name: str, field: str, words: str, cause: str, *, by_plural: bool = False
+) -> RefusedError:
     """One field that is wrong; `words` begin with what is wrong with it."""
-    message = f'{kind.kind}.{kind.group} "{name}" is invalid: {field}: {words}'
-    if not kind.group:
-        message = f'{kind.kind} "{name}" is invalid: {field}: {words}'
-    details = _details(kind, name)
-    details["kind"] = kind.kind
-    details["causes"] = [{"reason": cause, "message": words, "field": field}]
-    return _refused(422, "Invalid", message, details)
+    named = kind.plural if by_plural else kind.kind
+    qualified = f"{named}.{kind.group}" if kind.group else named
+    details = {
+        **_details(kind, name),
+        "kind": named,
+        "causes": [{"reason": cause, "message": words, "field": field}],
+    }
+    return _refused(422, "Invalid", f'{qualified} "{name}" is invalid: {field}: {words}', details)
+
+
+def patch_does_not_fit() -> RefusedError:
+    """A JSON patch whose test failed, or whose path is not there."""
+    words = "the server rejected our request due to an error in our request"
+    refused = _refused(422, "Invalid", words)
+    return RefusedError(answered({**json.loads(refused.answer.body), "details": {}}, 422))
 
 
 def bad_request(message: str) -> RefusedError:

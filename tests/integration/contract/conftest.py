@@ -49,9 +49,24 @@ def api(request: pytest.FixtureRequest) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="session")
-def real_mlflow() -> Iterator[RealServer]:
-    with MlflowServer() as server, contextlib.closing(RealServer(server.uri)) as connection:
+def mlflow_server() -> Iterator[MlflowServer]:
+    with MlflowServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def real_mlflow(mlflow_server: MlflowServer) -> Iterator[RealServer]:
+    with contextlib.closing(RealServer(mlflow_server.uri)) as connection:
         yield connection
+
+
+@pytest.fixture
+def two_connections(mlflow_server: MlflowServer) -> Iterator[tuple[RealServer, RealServer]]:
+    with (
+        contextlib.closing(RealServer(mlflow_server.uri)) as one,
+        contextlib.closing(RealServer(mlflow_server.uri)) as other,
+    ):
+        yield one, other
 
 
 @pytest.fixture(params=BOTH_MLFLOWS)

@@ -208,8 +208,8 @@ def test_a_parameter_that_is_missing_or_of_another_kind(registry: Registry) -> N
         ("GET", "registered-models/get", {"nam": "x"}),
     ):
         assert registry.refused(method, path, sent) == (400, PARAMETER, missing)
-    sent: Json = {"name": registry.model, "alias": "a", "version": 1}
-    assert registry.refused("POST", "registered-models/alias", sent) == (
+    numbered: Json = {"name": registry.model, "alias": "a", "version": 1}
+    assert registry.refused("POST", "registered-models/alias", numbered) == (
         400,
         PARAMETER,
         f"Invalid value 1 for parameter 'version' supplied:  Hint: Value was of type 'int'.{SEE}",

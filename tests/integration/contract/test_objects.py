@@ -338,7 +338,7 @@ def test_a_deleted_object_comes_back_as_another(api: Api) -> None:
     assert api.delete(path, wrong).refusal == (
         409,
         "Conflict",
-        'Operation cannot be fulfilled on modelpromotions.podium.dev "churn": the UID in the '
+        'Operation cannot be fulfilled on ModelPromotion.podium.dev "churn": the UID in the '
         f"precondition ({UID}) does not match the UID in record ({first.uid}). The object might "
         "have been deleted and then recreated",
     )
