@@ -138,9 +138,7 @@ def _keep_champion_served(seen: Observation, now: datetime) -> Decision | None:
     """An attempt may wait for days; what serves meanwhile is put right as at rest."""
     attempt = seen.attempt
     moving = attempt is not None and (attempt.move_id or attempt.rollback)
-    if moving or seen.alias != seen.status.champion_version:
-        return None
-    return put_targets_right(seen, now)
+    return None if moving else put_targets_right(seen, now)
 
 
 ALWAYS: Chain = (

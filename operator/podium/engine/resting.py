@@ -60,9 +60,12 @@ def keep_stages(seen: Observation, now: datetime) -> Decision | None:
 
 
 def put_targets_right(seen: Observation, now: datetime) -> Decision | None:
-    """A target that carries another move (rollout undo), or in Version mode another version."""
+    """A target that carries another move (rollout undo), or in Version mode another version. Not
+    while the alias is elsewhere: new pods would load what it says."""
     champion = seen.status.champion
-    if champion is None or seen.spec.suspend or seen.version(champion.version) is None:
+    if champion is None or seen.spec.suspend or seen.alias != champion.version:
+        return None
+    if seen.version(champion.version) is None:
         return None
     wrong = [
         target

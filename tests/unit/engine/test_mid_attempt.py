@@ -821,3 +821,18 @@ def test_while_an_approval_is_waited_for_the_champion_is_kept_served(
     w.steps()
     assert (w.phase, w.served(), deployment.model_version) == ("AwaitingApproval", {"2"}, "2")
     assert w.condition("Ready") == ("True", "ChampionServed")
+
+
+def test_no_pod_is_restarted_while_the_alias_is_not_at_the_champion() -> None:
+    """It would load nothing, or another version: the only version is not READY any more, so that
+    the alias cannot be given back either."""
+    w = world()
+    w.register("1")
+    w.run()
+    w.unready("1")
+    del w.aliases["champion"]
+    w.deployments["api"].move_id = "undone"
+    w.log.clear()
+    w.run()
+    assert moves(w) == []
+    assert w.condition("Stalled") == ("True", "NoPreviousChampion")
