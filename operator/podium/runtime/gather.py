@@ -63,6 +63,7 @@ class PassMemory:
     action_problem: Problem | None = None
     unsettled: bool = False
     look_fresh: bool = False
+    seen_since: float | None = None  # monotonic: what was read since then is fresh to this pass
 
 
 class Gatherer:
@@ -126,7 +127,7 @@ class Gatherer:
         model = seen.spec.model
         try:
             known = connected.snapshot(model)
-            fresh = known is None or memory.look_fresh
+            fresh = known is None or memory.look_fresh or _just_read(known, memory)
             if known is None or memory.look_fresh:
                 known = await connected.read(model)
             seen = await self._of_snapshot(seen, known, connected, signer)
@@ -348,6 +349,11 @@ class Gatherer:
         if self._max_rollouts == 0 or (entry is not None and entry.rolling):
             return True
         return self._cache.rolling_besides(name) < self._max_rollouts
+
+
+def _just_read(known: Snapshot, memory: PassMemory) -> bool:
+    since = memory.seen_since
+    return since is not None and known.complete and known.read_at >= since
 
 
 def _champion_to_beat(seen: Observation, candidate: str) -> str | None:

@@ -44,6 +44,7 @@ STALLED_SECONDS = 300.0
 HINTED_SECONDS = 5.0  # how soon after a failure a hint may bring the next try
 SETTLING_SECONDS = REQUEST_SECONDS + 5.0  # how long a timed-out write may still take effect
 MAX_GONE = 1000
+PASSES_IN_A_TURN = 10  # then others that wait have theirs
 MANY_PASSES = 120  # at once, in a row: then the promotion waits a little between passes
 Raw = Mapping[str, object]
 
@@ -146,25 +147,38 @@ class Reconciler:
             return None
         if self._registries.pending(Name(name.namespace, promotion.spec.registry_ref.name)):
             return None
-        memory = self._memories.setdefault(name, Memory())
-        attempt = promotion.status.active
-        with about(
-            model=promotion.spec.model,
-            version=attempt.version if attempt else promotion.status.champion_version,
-            attempt=attempt.id if attempt else None,
-            phase=attempt.phase.value if attempt else None,
-        ):
-            return await self._decide_and_act(name, promotion, memory)
+        return await self._turn(name, promotion, self._memories.setdefault(name, Memory()))
+
+    async def _turn(self, name: Name, promotion: ModelPromotion, memory: Memory) -> float | None:
+        """A pass; and, while it only wrote status, the next one with the model as it was just
+        read: nothing was done to it, and reading it again for each is half of a registry's work."""
+        began = self._clock.monotonic()
+        seen_since: float | None = None
+        for _ in range(PASSES_IN_A_TURN):
+            attempt = promotion.status.active
+            with about(
+                model=promotion.spec.model,
+                version=attempt.version if attempt else promotion.status.champion_version,
+                attempt=attempt.id if attempt else None,
+                phase=attempt.phase.value if attempt else None,
+            ):
+                after = await self._decide_and_act(name, promotion, memory, seen_since)
+            if not isinstance(after, ModelPromotion):
+                return after
+            promotion, seen_since = after, began
+        return 0.0
 
     async def _decide_and_act(
-        self, name: Name, promotion: ModelPromotion, memory: Memory
-    ) -> float | None:
+        self, name: Name, promotion: ModelPromotion, memory: Memory, seen_since: float | None
+    ) -> ModelPromotion | float | None:
+        """The promotion with the status that was written, if that was all; else the seconds until
+        the next pass."""
         began = self._clock.monotonic()
         settling = memory.unsettled_until is not None
         unsettled = memory.unsettled_until is not None and began < memory.unsettled_until
         now = self._clock.now()
         seen = await self._gatherer.observe(
-            promotion, self.signer, PassMemory(memory.problem, unsettled, settling), now
+            promotion, self.signer, PassMemory(memory.problem, unsettled, settling, seen_since), now
         )
         if settling and not unsettled and seen.registry_problem is None:
             memory.unsettled_until = None
@@ -180,9 +194,10 @@ class Reconciler:
                 return 0.0 if memory.problem else self._backoff.failed(name)
             self._backoff.succeeded(name)
             return 0.0
-        if not decision.actions:
-            memory.problem = None
-        return 0.0 if written else self._next_look(name, seen, decision, memory)
+        if decision.actions:
+            return 0.0 if written else self._next_look(name, seen, decision, memory)
+        memory.problem = None
+        return promotion if written else self._next_look(name, seen, decision, memory)
 
     def _signed(self, status: PromotionStatus) -> PromotionStatus:
         if all(entry.signature for entry in status.history):
