@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tests.models.shapes import Json, Names, Shape
@@ -208,8 +209,9 @@ def _written(element: Element) -> str:
     return "[" + ",".join(f"{key}={json.dumps(value)}" for key, value in element.fields) + "]"
 
 
+@lru_cache(maxsize=10_000)
 def fields_v1(paths: Paths) -> Json:
-    """metav1.FieldsV1."""
+    """metav1.FieldsV1. Nobody may change it: the same is given for the same paths."""
     root: Json = {}
     for path in paths:
         node = root
@@ -239,8 +241,3 @@ def _drop_dots_of_leaves(node: Json) -> None:
 def below(path: Path, roots: Iterable[Path]) -> bool:
     """Whether the path is one of the roots or lies under one."""
     return any(path[: len(root)] == root for root in roots)
-
-
-def shown(sets: Mapping[str, Paths]) -> dict[str, list[str]]:
-    """For messages: each owner's paths, sorted."""
-    return {owner: sorted(map(written, paths)) for owner, paths in sets.items()}

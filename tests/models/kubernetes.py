@@ -14,12 +14,12 @@ all that is in it are gone at once. Controllers are in `workloads`.
 from __future__ import annotations
 
 import copy
-import json
 import random
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+
+import msgspec
 
 from tests.models import fields, listing, ownership, patches, statuses
 from tests.models.http import Answered, Asked
@@ -71,7 +71,7 @@ class ApiServer:
         if target is None or target.name:
             raise ValueError(f"{plural_path} is no list")
         return [
-            (change.after.revision, change.type, _shown(target.kind, change.after))
+            (change.after.revision, change.type, change.after.content)
             for change in self.storage.since(resource_version)
             if change.kind is target.kind and target.namespace in ("", change.where[0])
         ]
@@ -99,7 +99,7 @@ class ApiServer:
             raise statuses.no_such_path()
         match asked.method:
             case "GET":
-                return statuses.answered(_shown(target.kind, self._existing(target)))
+                return statuses.answered(self._existing(target).content)
             case "PUT":
                 return self._put(asked, target)
             case "PATCH":
@@ -119,7 +119,7 @@ class ApiServer:
             metadata["name"] = metadata["generateName"] + f"{self._rng.getrandbits(20):05x}"
         where = (target.namespace, str(metadata.get("name") or ""))
         made = self.create(target.kind, where, body, _manager_name(asked))
-        return statuses.answered(_shown(target.kind, made), 201)
+        return statuses.answered(made.content, 201)
 
     def _existing(self, target: Target) -> Stored:
         found = self.storage.find(target.kind, target.where)
@@ -136,7 +136,7 @@ class ApiServer:
             if uid:
                 raise statuses.other_uid(kind, target.where, uid, "")
             made = self.create(kind, target.where, body, manager)
-            return statuses.answered(_shown(kind, made), 201)
+            return statuses.answered(made.content, 201)
         if old is None:
             raise statuses.not_found(kind, target.where[1])
         metadata = body.setdefault("metadata", {})
@@ -150,7 +150,7 @@ class ApiServer:
             raise statuses.other_uid(kind, target.where, uid, old.uid)
         self._check_version(kind, target.where, metadata.get("resourceVersion"), old, put=True)
         new = self.write(kind, target.where, body, manager, subresource=target.subresource)
-        return statuses.answered(_shown(kind, new))
+        return statuses.answered(new.content)
 
     def _check_version(
         self, kind: Kind, where: Where, asked: object, old: Stored, *, put: bool = False
@@ -175,7 +175,7 @@ class ApiServer:
         if content_type == APPLY_PATCH:
             return self._apply(asked, target)
         kind, old = target.kind, self._existing(target)
-        patch = json.loads(asked.body)
+        patch = msgspec.json.decode(asked.body)
         try:
             match content_type:
                 case "application/merge-patch+json":
@@ -191,7 +191,7 @@ class ApiServer:
         self._check_patched(target, new["metadata"], old)
         manager = _manager_name(asked)
         written = self.write(kind, target.where, new, manager, subresource=target.subresource)
-        return statuses.answered(_shown(kind, written))
+        return statuses.answered(written.content)
 
     def _check_patched(self, target: Target, metadata: Json, old: Stored) -> None:
         kind = target.kind
@@ -226,7 +226,7 @@ class ApiServer:
                 words = "Required value"
                 raise statuses.invalid(kind, where[1], "spec.selector", words, "FieldValueRequired")
             made = self.create(kind, where, config, name, operation=APPLY)
-            return statuses.answered(_shown(kind, made), 201)
+            return statuses.answered(made.content, 201)
         self._check_patched(target, metadata, old)
         manager = Manager(name, APPLY, kind.api_version, target.subresource)
         live = {key: value for key, value in old.content.items() if key != "metadata"}
@@ -244,11 +244,11 @@ class ApiServer:
             raise statuses.owned_by_others(error) from error
         completed = kind.complete(copy.deepcopy(new))
         owners = ownership.timed(old.owners, sets, rfc3339(self._now()))
-        return statuses.answered(_shown(kind, self._keep(kind, where, old, completed, owners)))
+        return statuses.answered(self._keep(kind, where, old, completed, owners).content)
 
     def _delete(self, asked: Asked, target: Target) -> Answered:
         kind, old = target.kind, self._existing(target)
-        options = json.loads(asked.body) if asked.body else {}
+        options = msgspec.json.decode(asked.body) if asked.body else {}
         for name, words, found in (
             ("uid", "UID", old.uid),
             ("resourceVersion", "ResourceVersion", str(old.revision)),
@@ -265,7 +265,7 @@ class ApiServer:
         grace = options.get("gracePeriodSeconds", asked.query.get("gracePeriodSeconds"))
         kept = self.delete(kind, target.where, at_once=str(grace) == "0")
         if kept is not None:
-            return statuses.answered(_shown(kind, kept))
+            return statuses.answered(kept.content)
         return statuses.deleted(kind, target.where[1], old.uid)
 
     # What requests and controllers do to the store
@@ -419,8 +419,8 @@ def _without_others_part(config: Json, subresource: str, kind: Kind) -> Json:
 
 def _body(asked: Asked) -> Json:
     try:
-        found = json.loads(asked.body)
-    except ValueError as error:
+        found = msgspec.json.decode(asked.body)
+    except msgspec.DecodeError as error:
         raise statuses.bad_request(f"the body is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise statuses.bad_request("the body is no object")
@@ -432,8 +432,3 @@ def _manager_name(asked: Asked) -> str:
     return (
         asked.query.get("fieldManager") or asked.header("user-agent").partition("/")[0] or "model"
     )
-
-
-def _shown(kind: Kind, stored: Stored) -> Any:
-    del kind
-    return stored.content

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from tests.models.http import Answered
 from tests.models.kinds import Kind
 from tests.models.ownership import FieldConflictError
@@ -45,7 +47,7 @@ def _refused(code: int, reason: str, message: str, details: Json | None = None) 
 
 
 def answered(body: Any, status: int = 200) -> Answered:
-    return Answered(status, json.dumps(body, separators=(",", ":")).encode())
+    return Answered(status, msgspec.json.encode(body))
 
 
 def _details(kind: Kind, name: str, **more: Any) -> Json:

@@ -61,6 +61,7 @@ class GoneError(Exception):
 class Storage:
     revision: int = FIRST_REVISION
     compacted: int = 0
+    writes: int = 0  # never counted back, not even by a restore
     _objects: dict[Kind, dict[Where, Stored]] = field(default_factory=dict)
     _history: list[Change] = field(default_factory=list)
 
@@ -78,6 +79,7 @@ class Storage:
     def put(self, kind: Kind, where: Where, stored: Stored) -> None:
         """Keeps an object that was made for the `next_revision`."""
         before = self.find(kind, where)
+        self.writes += 1
         self.revision = stored.revision
         self._objects.setdefault(kind, {})[where] = stored
         type_ = "MODIFIED" if before else "ADDED"
@@ -86,6 +88,7 @@ class Storage:
     def delete(self, kind: Kind, where: Where) -> Stored:
         """The object as watches tell of its end: with the revision of that."""
         before = self._objects[kind].pop(where)
+        self.writes += 1
         self.revision += 1
         metadata = {**before.metadata, "resourceVersion": str(self.revision)}
         last = Stored({**before.content, "metadata": metadata}, before.owners, self.revision)
@@ -136,6 +139,7 @@ class Storage:
 
         No history: an API server that starts on it answers 410 to watches from before.
         """
+        self.writes += 1
         self.revision = self.compacted = snapshot.revision
         self._objects = {kind: dict(each) for kind, each in snapshot.objects.items()}
         self._history = []

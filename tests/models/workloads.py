@@ -44,6 +44,8 @@ class Workloads:
         self._server = server
         self._rng = rng
         self._times: dict[Key, datetime] = {}
+        self._known: tuple[int, list[_Due]] | None = None
+        self._owned: dict[str, list[Stored]] = {}
 
     def step(self, now: datetime) -> None:
         """Does all that is due."""
@@ -56,6 +58,7 @@ class Workloads:
                 return
             # One at a time: what is done may undo what else was due.
             self._times.pop(due[0].key, None)
+            self._known = None
             due[0].do(now)
         raise AssertionError("the workloads do not come to rest")
 
@@ -65,6 +68,19 @@ class Workloads:
         return max(now, min(times)) if times else None
 
     def _pending(self, now: datetime) -> list[_Due]:
+        """The same until an object changes: when time alone changes something, that is in it."""
+        writes = self._server.storage.writes
+        if self._known is None or self._known[0] != writes:
+            self._index_pods()
+            self._known = writes, self._found(now)
+        return self._known[1]
+
+    def _index_pods(self) -> None:
+        self._owned = {}
+        for _, stored in self._server.storage.all(kind_of("pods")):
+            self._owned.setdefault(_owner(stored) or "", []).append(stored)
+
+    def _found(self, now: datetime) -> list[_Due]:
         found = [*self._of_deployments(now), *self._of_replica_sets(now), *self._of_pods(now)]
         keys = {each.key for each in found}
         self._times = {key: at for key, at in self._times.items() if key in keys}
@@ -134,7 +150,7 @@ class Workloads:
         for _, stored in self._server.storage.all(kind_of("replicasets"), namespace):
             if _owner(stored) != metadata["uid"]:
                 continue
-            pods = tuple(each.content for each in self._pods_of(namespace, stored.uid))
+            pods = tuple(each.content for each in self._owned.get(stored.uid, ()))
             counting = tuple(pod for pod in pods if rollout.counts(pod))
             since = [rollout.ready_since(pod) for pod in counting]
             available = sum(at is not None and at + wait <= now for at in since)
@@ -205,7 +221,7 @@ class Workloads:
                     REACTION_SECONDS,
                 )
                 continue
-            pods = [each.content for each in self._pods_of(where[0], stored.uid)]
+            pods = [each.content for each in self._owned.get(stored.uid, ())]
             if sum(map(rollout.counts, pods)) != stored.content["spec"]["replicas"]:
                 yield self._due(
                     (stored.uid, "replicas"),
@@ -222,7 +238,7 @@ class Workloads:
         found = self._server.storage.find(kind_of("replicasets"), where)
         if found is None:
             return
-        pods = [each.content for each in self._pods_of(where[0], found.uid)]
+        pods = [each.content for each in self._owned.get(found.uid, ())]
         counting = [pod for pod in pods if rollout.counts(pod)]
         excess = len(counting) - found.content["spec"]["replicas"]
         for pod in rollout.first_to_go(counting)[: max(0, excess)]:
@@ -250,10 +266,6 @@ class Workloads:
             "spec": dict(template["spec"]),
         }
         self._server.create(kind_of("pods"), (namespace, name), body, CONTROLLERS)
-
-    def _pods_of(self, namespace: str, uid: str) -> list[Stored]:
-        pods = self._server.storage.all(kind_of("pods"), namespace)
-        return [each for _, each in pods if _owner(each) == uid]
 
     # Pods
 
