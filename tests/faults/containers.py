@@ -23,11 +23,18 @@ class Containers:
 
     async def saw(self, pod: dict[str, Any]) -> None:
         """Notes what the pod's container loaded, if it has started since it was seen last."""
+        if self._is_new(pod):
+            await asyncio.to_thread(self.see, pod)
+
+    def see(self, pod: dict[str, Any]) -> None:
+        """The same, at once: `alias` may block."""
         start = _start(pod)
-        if start is None or start in self.loaded:
-            return
-        pinned = _pinned(pod)
-        self.loaded[start] = pinned or await asyncio.to_thread(self.alias, self.of(_app(pod)))
+        if start is not None and self._is_new(pod):
+            self.loaded[start] = _pinned(pod) or self.alias(self.of(_app(pod)))
+
+    def _is_new(self, pod: dict[str, Any]) -> bool:
+        start = _start(pod)
+        return start is not None and start not in self.loaded
 
     def strangers(self, state: State) -> list[str]:
         """Pods that run and serve another version than the one that their alias is at."""

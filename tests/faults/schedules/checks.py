@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tests.faults import calls
 from tests.faults.calls import System
+from tests.faults.containers import Containers
 from tests.faults.invariants import Watch
 from tests.faults.schedules.loop import Process
 from tests.faults.schedules.servers import Servers, SimulatedWorld
@@ -20,13 +21,19 @@ UNAWARE_SECONDS = 25.0
 
 class Checks:
     def __init__(
-        self, world: SimulatedWorld, story: Story, meddled: bool, servers: Servers
+        self,
+        world: SimulatedWorld,
+        story: Story,
+        meddled: bool,
+        servers: Servers,
+        containers: Containers,
     ) -> None:
         if meddled:  # people and nodes change how many pods there are
             story = replace(story, sags=True)
         self._world = world
         self._watch = Watch(world, story)
         self._servers = servers
+        self._containers = containers
         self._namespace = world.namespace
         self._meddled = meddled
         self._away_since: dict[System, float] = {}
@@ -75,6 +82,12 @@ class Checks:
             self._gated = False
         accuracies = self._world.accuracies
         return "".join(v for v, at in accuracies.items() if at >= GOOD or not self._gated)
+
+    def strangers(self, state: State) -> list[str]:
+        """Pods that serve another version than their alias is at, though all is said to be well."""
+        if state.promotion and state.condition("Ready").startswith("True"):
+            return self._containers.strangers(state)
+        return []
 
     def end(self, state: State) -> list[str]:
         """I6. An entry is lost with the version that somebody deletes."""

@@ -102,10 +102,11 @@ class _Request:
 
 @dataclass
 class Network:
-    """`perform` gives a request to its server. `sends` is told of each write that arrives, `wrote`
-    of each that took effect: whose it was, what, and whether the network had held it back."""
+    """`begin` gives a request to its server; what it returns does the writes. `sends` is told of
+    each write that arrives, `wrote` of each that took effect: whose it was, what, and whether the
+    network had held it back."""
 
-    perform: Callable[[System, Asked], Answered]
+    begin: Callable[[System, Asked], Callable[[], Answered]]
     sends: Callable[[Process, calls.Asked, bool], None]
     wrote: Callable[[Process, calls.Asked, bool], None]
     kill: Callable[[Process], None]
@@ -207,7 +208,11 @@ class Network:
         if how is Break.STALE:
             self._reply(request, self._last[self._key(request)])
             return
-        answer = self._perform(request, late=False)
+        self._perform(request, late=False)
+
+    def _go_on(self, request: _Request, answer: Answered) -> None:
+        """After it took effect."""
+        how = request.how
         if how is Break.KILLED_AFTER:
             self._end(request)
         elif how is Break.LOST:
@@ -217,10 +222,18 @@ class Network:
         elif how is not Break.HANGS:
             self._reply(request, answer)
 
-    def _perform(self, request: _Request, late: bool) -> Answered:
+    def _perform(self, request: _Request, late: bool) -> None:
         if request.sort is Sort.WRITE and request.named:
             self.sends(request.process, request.named, late)
-        answer = self.perform(request.system, request.asked)
+        commit = self.begin(request.system, request.asked)
+        if request.system is System.MLFLOW and request.sort is Sort.WRITE:
+            # Its transactions read before they write and lock nothing.
+            self._post(self._latency(), self._commit, request, commit, late)
+        else:
+            self._commit(request, commit, late)
+
+    def _commit(self, request: _Request, commit: Callable[[], Answered], late: bool) -> None:
+        answer = commit()
         held = ", held back" if late else ""
         self.note(f"{request.process.name}: {request.label}: {answer.status}{held}")
         if request.sort is Sort.READ:
@@ -230,7 +243,8 @@ class Network:
             self.wrote(request.process, request.named, late)
             for held_back in [one for one in self._held if one.process is not request.process]:
                 self._post(self._latency(), self._release, held_back)
-        return answer
+        if not late:
+            self._go_on(request, answer)
 
     def _release(self, request: _Request) -> None:
         if request in self._held:

@@ -219,6 +219,7 @@ def _whose(rng: random.Random, replicas: int) -> str:
 
 def _on_write(rng: random.Random, _: int) -> Injection:
     hows = [how for how in Break if how is not Break.STALE]
+    hows += [Break.KILLED_AFTER, Break.DELAYED, Break.LATE, Break.FROZEN, Break.HANGS]
     how = rng.choice(hows)
     return OnCall(Sort.WRITE, rng.randint(1, 30), how, round(rng.uniform(3.0, 30.0), 1))
 

@@ -9,10 +9,12 @@ import email.message
 import json
 import random
 import urllib.error
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.faults.calls import System
+from tests.faults.containers import Containers
 from tests.faults.schedules.loop import START
 from tests.faults.world import Cluster, State, World
 from tests.integration.operator.conftest import Registry
@@ -39,17 +41,33 @@ class Servers:
         self._due: asyncio.TimerHandle | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._told = 0
+        self._containers: Containers | None = None
         self.revision = 0
 
     def now(self) -> datetime:
         return EPOCH + timedelta(seconds=self._loop.time() - START)
 
-    def perform(self, system: System, asked: Asked) -> Answered:
-        server = self.api if system is System.KUBERNETES else self.mlflow
-        answer = server.answer(asked)
+    def begin(self, system: System, asked: Asked) -> Callable[[], Answered]:
+        """The request up to its writes; calling what is returned does those."""
+        if system is System.KUBERNETES:
+            return lambda: self._touching(asked, self.api.answer(asked))
+        commit = self.mlflow.begin(asked)
+        return lambda: self._touching(asked, commit())
+
+    def _touching(self, asked: Asked, answer: Answered) -> Answered:
         if asked.method != "GET":
             self.touched()
         return answer
+
+    def containers(self, world: World, of: Callable[[str], str]) -> Containers:
+        """What the pods of that world's Deployments load from here on. `of` names their aliases."""
+
+        def at(alias: str) -> str | None:
+            aliases = world.registry.model(world.model).get("aliases", [])
+            return next((one["version"] for one in aliases if one["alias"] == alias), None)
+
+        self._containers = Containers(at, of)
+        return self._containers
 
     def compact(self) -> None:
         """Watches that were not told everything yet must list anew."""
@@ -82,6 +100,9 @@ class Servers:
     def _step(self) -> None:
         self._due = None
         self._workloads.step(self.now())
+        if self._containers is not None:
+            for _, pod in self.api.storage.all(kind_of("pods")):
+                self._containers.see(pod.content)
         upcoming = self._workloads.next_at(self.now())
         self.touched()
         if upcoming is not None:
@@ -99,7 +120,7 @@ class _Hands(Cluster):
         content = b"" if body is None else json.dumps(body).encode()
         headers = {"Content-Type": kind, **_USER}
         asked = Asked(method, where, query_of(query), headers, content)
-        answer = self._servers.perform(System.KUBERNETES, asked)
+        answer = self._servers.begin(System.KUBERNETES, asked)()
         if answer.status == 404:
             return None
         if answer.status >= 300:
@@ -124,7 +145,7 @@ class _User(Registry):
         content = json.dumps(body).encode() if body is not None else b""
         where = f"/api/2.0/mlflow/{path}"
         asked = Asked(verb, where, query, {"Content-Type": "application/json"}, content)
-        answer = self._servers.perform(System.MLFLOW, asked)
+        answer = self._servers.begin(System.MLFLOW, asked)()
         if answer.status >= 300:
             message, headers = answer.body.decode(), email.message.Message()
             raise urllib.error.HTTPError(where, answer.status, message, headers, None)

@@ -129,9 +129,15 @@ class Trial:
         self._story = STORIES[schedule.story]
         self.servers = Servers(schedule.seed)
         self.world = SimulatedWorld(self.servers, NAMESPACE)
-        self.checks = Checks(self.world, self._story, schedule.meddled, self.servers)
+        loads = self._story.loads
+        self.containers = self.servers.containers(
+            self.world, lambda app: loads.get(app, "champion")
+        )
+        self.checks = Checks(
+            self.world, self._story, schedule.meddled, self.servers, self.containers
+        )
         self.network = Network(
-            self.servers.perform,
+            self.servers.begin,
             self.checks.sends,
             self.checks.wrote,
             self._kill,
@@ -186,7 +192,7 @@ class Trial:
         if not await self._rest(60.0):
             self.outcome.violations.append("I8: still writing")
         state = await self.play.wait("it stays so", end, 5.0)
-        self.outcome.violations += self.checks.end(state)
+        self.outcome.violations += self.checks.end(state) + self.checks.strangers(state)
         for replica in self.replicas.values():
             await replica.stop()
 
