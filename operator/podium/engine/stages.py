@@ -56,6 +56,8 @@ def back_from_staging(
     version = seen.version(candidate)
     if staged_from is None or version is None or version.stage is not Stage.STAGING:
         return None
+    if seen.model is None or not seen.model.stages_supported:
+        return None
     return TransitionStage(candidate, Stage(staged_from))
 
 

@@ -1,5 +1,6 @@
 """What may change at any time: the spec, the alias, versions, Deployments, the clock."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,8 @@ from podium.api.decision import DecisionAction
 from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import Stage
 from podium.api.promotion_status import PromotionStatus, Verdict
-from podium.engine.decision import SetAlias
+from podium.engine.decide import decide
+from podium.engine.decision import SetAlias, TransitionStage
 from tests.unit.engine.iris import COMPARE, GATE, PINNED, TARGET, another, grown, world
 from tests.unit.engine.world import World
 
@@ -836,3 +838,17 @@ def test_no_pod_is_restarted_while_the_alias_is_not_at_the_champion() -> None:
     w.run()
     assert moves(w) == []
     assert w.condition("Stalled") == ("True", "NoPreviousChampion")
+
+
+def test_a_server_that_has_no_stages_any_more_is_asked_for_none() -> None:
+    w = grown(approval={"required": 0})
+    w.spec["approval"] = {"required": 1}
+    w.register("3")
+    w.until("AwaitingApproval")
+    assert w.stages()["3"] == "Staging"
+    w.say(DecisionAction.REJECT, version="3")
+    w.until("Rejected")
+    seen = w.observe()
+    assert seen.model is not None
+    without = replace(seen, model=replace(seen.model, stages_supported=False))
+    assert not any(isinstance(a, TransitionStage) for a in decide(without, w.now).actions)
