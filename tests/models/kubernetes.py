@@ -15,19 +15,19 @@ from __future__ import annotations
 
 import copy
 import random
-import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
-from tests.models import fields, listing, ownership, patches, statuses
+from tests.models import listing, ownership, patches, statuses
 from tests.models.http import Answered, Asked
-from tests.models.kinds import Kind, kind_of, kinds
-from tests.models.ownership import APPLY, UPDATE, Manager, Owners
+from tests.models.kinds import Kind, kind_of
+from tests.models.objects import Objects, rfc3339
+from tests.models.ownership import APPLY, Manager
 from tests.models.requests import Target, target_of
 from tests.models.shapes import Json
-from tests.models.storage import GoneError, Snapshot, Storage, Stored, Where
+from tests.models.storage import GoneError, Snapshot, Stored, Where
 
 __all__ = ["ApiServer", "Gone", "rfc3339"]
 
@@ -35,18 +35,11 @@ Gone = GoneError
 APPLY_PATCH = "application/apply-patch+yaml"
 
 
-def rfc3339(when: datetime) -> str:
-    """metav1.Time: whole seconds."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-class ApiServer:
+class ApiServer(Objects):
     """One API server with its etcd. `now` is the only clock, `rng` makes uids."""
 
     def __init__(self, now: Callable[[], datetime], rng: random.Random) -> None:
-        self._now = now
-        self._rng = rng
-        self.storage = Storage()
+        super().__init__(now, rng)
         for name in ("default", "kube-system"):
             self.create(kind_of("namespaces"), ("", name), {"metadata": {"name": name}}, "model")
 
@@ -244,7 +237,7 @@ class ApiServer:
             raise statuses.owned_by_others(error) from error
         completed = kind.complete(copy.deepcopy(new))
         owners = ownership.timed(old.owners, sets, rfc3339(self._now()))
-        return statuses.answered(self._keep(kind, where, old, completed, owners).content)
+        return statuses.answered(self.keep(kind, where, old, completed, owners).content)
 
     def _delete(self, asked: Asked, target: Target) -> Answered:
         kind, old = target.kind, self._existing(target)
@@ -267,145 +260,6 @@ class ApiServer:
         if kept is not None:
             return statuses.answered(kept.content)
         return statuses.deleted(kind, target.where[1], old.uid)
-
-    # What requests and controllers do to the store
-
-    def create(
-        self, kind: Kind, where: Where, body: Json, manager: str, *, operation: str = UPDATE
-    ) -> Stored:
-        """A new object, made of `body` (which is changed). Raises RefusedError."""
-        if where[0] and self.storage.find(kind_of("namespaces"), ("", where[0])) is None:
-            raise statuses.not_found(kind_of("namespaces"), where[0])
-        if self.storage.find(kind, where) is not None:
-            raise statuses.already_exists(kind, where[1])
-        if body.get("metadata", {}).get("resourceVersion"):
-            raise statuses.bad_request("resourceVersion should not be set on objects to be created")
-        config = copy.deepcopy(body)
-        body = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
-        sent = body.get("metadata") or {}
-        if kind.has_status:
-            body.pop("status", None)
-        given = {"name": where[1], "uid": self._uid(), "creationTimestamp": rfc3339(self._now())}
-        if kind.has_generation:
-            given["generation"] = 1  # type: ignore[assignment]
-        if where[0]:
-            given["namespace"] = where[0]
-        kept = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
-        body["metadata"] = {**{key: sent[key] for key in kept if sent.get(key)}, **given}
-        body = kind.complete(body)
-        if kind.plural == "pods" or (kind.has_status and not kind.custom):
-            body.setdefault("status", {"phase": "Pending"} if kind.plural == "pods" else {})
-        by = Manager(manager, operation, kind.api_version)
-        if operation == APPLY:
-            config.pop("status", None)
-            sets = {by: fields.owned_by_config(config, kind.shape)}
-        else:
-            sets = ownership.updated({}, body, {}, by, kind.shape, [("status",)])
-        owners = ownership.timed({}, sets, rfc3339(self._now()))
-        stored = self._stored(kind, body, owners)
-        self.storage.put(kind, where, stored)
-        return stored
-
-    def write(
-        self, kind: Kind, where: Where, body: Json, manager: str, *, subresource: str = ""
-    ) -> Stored:
-        """The object with what `body` may change of it, by anything but apply."""
-        old = self.storage.find(kind, where)
-        assert old is not None, f"{kind.kind} {where} is not there"
-        if subresource:
-            new = {key: value for key, value in old.content.items() if key != "status"}
-            if "status" in body:
-                new["status"] = body["status"]
-            if kind.custom:
-                new = kind.complete(copy.deepcopy(new))
-        else:
-            new = {key: value for key, value in body.items() if key != "metadata"}
-            new |= {"apiVersion": kind.api_version, "kind": kind.kind}
-            new["metadata"] = body.get("metadata") or {}
-            if kind.has_status:
-                new.pop("status", None)
-                if "status" in old.content:
-                    new["status"] = old.content["status"]
-            new = kind.complete(copy.deepcopy(new))
-        new["metadata"] = _next_metadata(old.metadata, new["metadata"])
-        by = Manager(manager, UPDATE, kind.api_version, subresource)
-        ignored = [("metadata",), ("spec",)] if subresource else [("status",)]
-        if not kind.has_status:
-            ignored = []
-        sets = ownership.updated(old.content, new, old.owners, by, kind.shape, ignored)
-        owners = ownership.timed(old.owners, sets, rfc3339(self._now()))
-        return self._keep(kind, where, old, new, owners)
-
-    def delete(self, kind: Kind, where: Where, *, at_once: bool = False) -> Stored | None:
-        """None: it is gone. An object: it waits for its finalizers, or for its kubelet."""
-        old = self.storage.find(kind, where)
-        assert old is not None, f"{kind.kind} {where} is not there"
-        graceful = kind.plural == "pods" and old.content["spec"].get("nodeName") and not at_once
-        if not graceful and not old.metadata.get("finalizers"):
-            if kind.plural == "namespaces":
-                self._empty(where[1])
-            self.storage.delete(kind, where)
-            return None
-        if old.metadata.get("deletionTimestamp"):
-            return old
-        marks: Json = {"deletionTimestamp": rfc3339(self._now()), "deletionGracePeriodSeconds": 0}
-        if graceful:
-            marks["deletionGracePeriodSeconds"] = 30
-        if old.metadata.get("generation"):
-            marks["generation"] = old.metadata["generation"] + 1
-        new = {**old.content, "metadata": {**old.metadata, **marks}}
-        stored = self._stored(kind, new, old.owners)
-        self.storage.put(kind, where, stored)
-        return stored
-
-    def _empty(self, namespace: str) -> None:
-        for kind in kinds().values():
-            if kind.namespaced:
-                for where, _ in self.storage.all(kind, namespace):
-                    self.storage.delete(kind, where)
-
-    def _keep(self, kind: Kind, where: Where, old: Stored, new: Json, owners: Owners) -> Stored:
-        """Stores `new`, unless nothing but times of managed fields changed."""
-        metadata = _next_metadata(old.metadata, new["metadata"])
-        if kind.generation_follows(old.content, {**new, "metadata": metadata}):
-            metadata["generation"] = old.metadata["generation"] + 1
-        new = {**new, "metadata": metadata}
-        same_owners = {one: owned.paths for one, owned in owners.items()} == {
-            one: owned.paths for one, owned in old.owners.items()
-        }
-        plain = {k: v for k, v in metadata.items() if k not in ("managedFields", "resourceVersion")}
-        before = {k: v for k, v in old.metadata.items() if k in plain}
-        same = plain == before and plain.keys() == before.keys()
-        rest = {k: v for k, v in new.items() if k != "metadata"}
-        was = {k: v for k, v in old.content.items() if k != "metadata"}
-        if same and same_owners and rest == was and not _dropped(old.metadata, plain):
-            return old
-        stored = self._stored(kind, new, owners)
-        self.storage.put(kind, where, stored)
-        waited = metadata.get("deletionTimestamp") and kind.plural != "pods"
-        if waited and not metadata.get("finalizers"):
-            self.storage.delete(kind, where)
-        return stored
-
-    def _stored(self, kind: Kind, content: Json, owners: Owners) -> Stored:
-        revision = self.storage.next_revision
-        metadata = {**content["metadata"], "resourceVersion": str(revision)}
-        metadata["managedFields"] = ownership.managed_fields(owners)
-        return Stored({**content, "metadata": metadata}, owners, revision)
-
-    def _uid(self) -> str:
-        return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
-
-
-def _next_metadata(old: Json, new: Json) -> Json:
-    """What a client may change, and the rest as it was."""
-    kept = ("labels", "annotations", "finalizers", "ownerReferences")
-    found = {key: value for key, value in old.items() if key not in (*kept, "managedFields")}
-    return found | {key: new[key] for key in kept if new.get(key)}
-
-
-def _dropped(old: Json, new: Json) -> bool:
-    return any(key not in new for key in old if key not in ("managedFields", "resourceVersion"))
 
 
 def _without_others_part(config: Json, subresource: str, kind: Kind) -> Json:
