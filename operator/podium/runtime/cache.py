@@ -53,7 +53,7 @@ def unpack(packed: bytes) -> dict[str, object]:
     return cast(dict[str, object], msgspec.json.decode(zlib.decompress(packed)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CachedPromotion:
     """One promotion: packed, and what the indexes and metrics need of it."""
 
@@ -99,12 +99,12 @@ class Cache:
         """False when this state, or a later one, is known already. What kopf `listed` counts also
         when it is older: etcd was restored, or its watch tells of the later one next."""
         name = name_of(raw)
-        entry = _cached(raw)
         known = self.promotions.get(name)
-        same = known is not None and known.uid == entry.uid
-        if known and same and not _is_news(entry.resource_version, known.resource_version, listed):
+        same = known is not None and known.uid == _uid(raw)
+        if known and same and not _is_news(_version(raw), known.resource_version, listed):
             return False
-        self._forget(name)
+        entry = _cached(raw)
+        self._forget(name, still=entry.targets)
         self.promotions[name] = entry
         if entry.registry is not None:
             self._by_registry[entry.registry][name] = None
@@ -130,7 +130,9 @@ class Cache:
         del self.promotions[name]
         return known
 
-    def _forget(self, name: Name) -> None:
+    def _forget(self, name: Name, still: frozenset[str] = frozenset()) -> None:
+        """Takes the promotion out of the indexes, and its Deployments but for those that are
+        `still` its targets."""
         known = self.promotions.get(name)
         if known is None:
             return
@@ -140,7 +142,7 @@ class Cache:
         for target in known.targets:
             deployment = Name(name.namespace, target)
             _discard(self._by_target, deployment, name)
-            if deployment not in self._by_target:
+            if target not in still and deployment not in self._by_target:
                 self._deployments.pop(deployment, None)
         self._rolling.discard(name)
         self.phases[known.phase or "None"] -= 1
@@ -162,8 +164,10 @@ class Cache:
 
     def put_deployment(self, raw: Raw) -> bool:
         name = name_of(raw)
+        if name not in self._by_target:
+            return False
         packed = pack(raw)
-        if name not in self._by_target or self._deployments.get(name) == packed:
+        if self._deployments.get(name) == packed:
             return False
         self._deployments[name] = packed
         return True

@@ -95,6 +95,18 @@ def test_a_deletion_of_an_earlier_object_of_that_name_is_passed_over() -> None:
     assert list(cache.of_model("churn")) == []
 
 
+def test_a_status_that_was_written_leaves_the_deployment_known() -> None:
+    """Each pass after a write read it anew, and then once more because it was to be fresh."""
+    cache = Cache()
+    cache.put_promotion(promotion("p", 1, targets=targets("api")))
+    api = {"metadata": {"namespace": "a", "name": "api"}, "spec": {"replicas": 2}}
+    cache.put_deployment(api)
+    cache.put_promotion(promotion("p", 2, targets=targets("api")))
+    assert cache.deployment(Name("a", "api")) is not None
+    cache.put_promotion(promotion("p", 3, targets=targets("other")))
+    assert cache.deployment(Name("a", "api")) is None
+
+
 def test_deployments_are_kept_only_while_they_are_targets() -> None:
     cache = cached(promotion("p", targets=targets("api")))
     api, other = ({"metadata": {"namespace": "a", "name": n}} for n in ("api", "other"))
