@@ -848,7 +848,9 @@ def test_a_server_that_has_no_stages_any_more_is_asked_for_none() -> None:
     assert w.stages()["3"] == "Staging"
     w.say(DecisionAction.REJECT, version="3")
     w.until("Rejected")
+    w.step()
     seen = w.observe()
     assert seen.model is not None
+    assert TransitionStage("3", Stage.NONE) in decide(seen, w.now).actions
     without = replace(seen, model=replace(seen.model, stages_supported=False))
     assert not any(isinstance(a, TransitionStage) for a in decide(without, w.now).actions)
