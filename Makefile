@@ -59,6 +59,10 @@ mutations: $(READY)  ## N=300 changed resources of SEED=1, each refused with a s
 soak: $(READY)  ## half an hour of churn and restarts; memory flat, ledger whole. ARGS="--minutes 5"
 	$(BIN)/python -m tests.faults.soak $(ARGS)
 
+.PHONY: scale
+scale: $(READY)  ## what Podium costs with many promotions; ARGS="10000 --json scale.json", half an hour
+	$(BIN)/python -m benchmarks.scale $(ARGS)
+
 .PHONY: check lint format types
 check: lint types test-fast  ## lint, types and the fast tests: what to run before a commit
 

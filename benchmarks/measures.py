@@ -17,7 +17,6 @@ from benchmarks.usage import peak_mb, resident_mb
 from benchmarks.watching import Watching
 from benchmarks.window import Seen, Window, mlflow_requests
 
-POLL_SECONDS = 15.0
 NAMES_PER_REQUEST = 100  # one request per hundred models (DESIGN section 4)
 MEMORY_MB, READY_SECONDS = 150.0, 10.0
 AT_ONCE = 1000
@@ -34,6 +33,7 @@ class Run:
     kube: Kube
     watching: Watching
     report: Report
+    poll: float  # seconds, of each ModelRegistry
     burst: Seen | None = None
     burst_rate: float = 0.0  # promotions per second
     burst_of: tuple[Member, ...] = ()
@@ -51,7 +51,7 @@ class Run:
 
     async def calm(self, within: float = 900.0) -> None:
         """Waits until Podium has written nothing for two polls and a little."""
-        quiet, until = 2 * POLL_SECONDS + 5.0, time.monotonic() + within
+        quiet, until = 2 * self.poll + 3.0, time.monotonic() + within
         while time.monotonic() < until:
             audit, log = self.bed.audit.mark(), self.bed.mlflow_log.stat().st_size
             await asyncio.sleep(quiet)
@@ -110,7 +110,7 @@ async def at_rest(run: Run, seconds: float) -> None:
         each = seen.mlflow.total() / polls * registries
         report.add("at rest", "MLflow requests per poll of all", each, "", target=wanted)
         period = seen.seconds * registries / polls
-        report.add("at rest", "from poll to poll", period, "s", note=f"interval {POLL_SECONDS:g} s")
+        report.add("at rest", "from poll to poll", period, "s", note=f"interval {run.poll:g} s")
         mean = seen.grown("podium_poll_seconds_sum") / polls
         report.add("at rest", "a poll of one registry takes", mean, "s", note="mean")
         per_poll = 1000 * seen.cpu["operator"] / polls * registries
@@ -180,7 +180,7 @@ async def latency(run: Run, count: int, seconds: float) -> None:
     for what, group in (("alias moved", moved), ("new version", registered)):
         until_patch = [patched[m.name] - sent[m.name] for m in group]
         until_served = [served[m.name] - sent[m.name] for m in group]
-        _latency(run.report, f"{what} -> Deployment patched", until_patch, POLL_SECONDS + 1)
+        _latency(run.report, f"{what} -> Deployment patched", until_patch, run.poll + 1)
         _latency(run.report, f"{what} -> served, stages, ledger", until_served, None)
     _passes(run, "one by one", seen)
     run.programs("one by one", seen)

@@ -16,7 +16,6 @@ from benchmarks.kube import Kube, in_parallel
 from testbed.postgres import PostgresServer
 
 FIRST_VERSIONS = 3
-POLL = "15s"
 ADOPT_EVERY = 4
 ROLLING_REPLICAS = 2
 
@@ -103,11 +102,11 @@ SELECT name, %s, 1700000000000, 1700000000000, 'None',
 FROM unnest(%s) AS name"""
 
 
-async def fill_kubernetes(kube: Kube, people: Sequence[Member], mlflow: str) -> None:
+async def fill_kubernetes(kube: Kube, people: Sequence[Member], mlflow: str, poll: float) -> None:
     """Namespaces, ModelRegistries, Deployments, then promotions."""
     for namespace in dict.fromkeys(each.namespace for each in people):
         await kube.send("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        await kube.send("POST", registries_path(namespace), _registry(mlflow))
+        await kube.send("POST", registries_path(namespace), _registry(mlflow, poll))
     await in_parallel(people, lambda m: kube.send("POST", deployments_path(m), _deployment(m)))
     await in_parallel(people, lambda m: kube.send("POST", promotions_path(m), _promotion(m)))
 
@@ -136,12 +135,12 @@ def spread(people: Sequence[Member], count: int) -> Iterator[Member]:
     yield from list(people[::step])[:count]
 
 
-def _registry(mlflow: str) -> dict[str, Any]:
+def _registry(mlflow: str, poll: float) -> dict[str, Any]:
     return {
         "apiVersion": "podium.dev/v1alpha1",
         "kind": "ModelRegistry",
         "metadata": {"name": "default"},
-        "spec": {"trackingURI": mlflow, "pollInterval": POLL},
+        "spec": {"trackingURI": mlflow, "pollInterval": f"{poll:g}s"},
     }
 
 

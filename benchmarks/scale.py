@@ -12,7 +12,7 @@ import contextlib
 import datetime
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -26,6 +26,28 @@ from benchmarks.usage import load, machine
 from benchmarks.watching import Watching
 
 _console = Console(stderr=True)
+
+
+async def _one_by_one(given: argparse.Namespace, shared: Run) -> None:
+    await measures.latency(shared, given.changes, given.spread)
+    await shared.calm()
+
+
+async def _at_once(given: argparse.Namespace, shared: Run) -> None:
+    await measures.at_once(shared)
+    await shared.calm()
+
+
+# In the order in which they are to be taken: each finds what the one before has left.
+PARTS: dict[str, Callable[[argparse.Namespace, Run], Awaitable[None]]] = {
+    "first-start": lambda given, shared: measures.bring_up(shared, given.within),
+    "at-rest": lambda given, shared: measures.at_rest(shared, given.rest),
+    "restart": lambda given, shared: measures.restart(shared),
+    "one-by-one": _one_by_one,
+    "at-once": _at_once,
+    "with-pods": lambda given, shared: measures.rollouts(shared),
+    "bare-writes": lambda given, shared: raw_writes(shared),
+}
 
 
 @contextlib.contextmanager
@@ -44,6 +66,10 @@ def settings(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--changes", type=int, default=200, help="of each kind, one by one")
     parser.add_argument("--spread", type=float, default=120.0, help="seconds for those changes")
     parser.add_argument("--within", type=float, default=3600.0, help="seconds for the first start")
+    parser.add_argument("--poll", type=float, default=15.0, help="pollInterval in seconds")
+    parser.add_argument(
+        "--parts", default=",".join(PARTS), help="which measures, of: " + ", ".join(PARTS)
+    )
     parser.add_argument("--name", default="scale", help="of the test bed's cluster")
     parser.add_argument("--folder", type=Path, help="where the operator's log is kept")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
@@ -60,7 +86,7 @@ def run(given: argparse.Namespace) -> Report:
             "promotions": given.promotions,
             "with pods": given.rolling,
             "versions each": population.FIRST_VERSIONS,
-            "pollInterval": population.POLL,
+            "pollInterval": f"{given.poll:g}s",
             "operator": " ".join(flags),
         },
     )
@@ -79,31 +105,18 @@ async def _measure(given: argparse.Namespace, up: Bed, report: Report) -> None:
         async with up.admin() as kube:
             with _told("filling MLflow and Kubernetes"):
                 await asyncio.to_thread(registry.fill, people)
-                await population.fill_kubernetes(kube, people, up.mlflow.uri)
+                await population.fill_kubernetes(kube, people, up.mlflow.uri, given.poll)
             async with Watching(kube) as watching:
-                shared = Run(up, people, registry, kube, watching, report)
+                shared = Run(up, people, registry, kube, watching, report, given.poll)
                 await _parts(given, shared)
     finally:
         registry.close()
 
 
 async def _parts(given: argparse.Namespace, shared: Run) -> None:
-    with _told("first start"):
-        await measures.bring_up(shared, given.within)
-    with _told("at rest"):
-        await measures.at_rest(shared, given.rest)
-    with _told("restart"):
-        await measures.restart(shared)
-    with _told("one by one"):
-        await measures.latency(shared, given.changes, given.spread)
-        await shared.calm()
-    with _told("at once"):
-        await measures.at_once(shared)
-        await shared.calm()
-    with _told("with pods"):
-        await measures.rollouts(shared)
-    with _told("bare writes"):
-        await raw_writes(shared)
+    for name in given.parts.split(","):
+        with _told(name):
+            await PARTS[name](given, shared)
     shared.report.details["load average at the end"] = load()
 
 
