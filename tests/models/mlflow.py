@@ -10,9 +10,8 @@ Production (archive_existing_versions) or an alias on a version that is gone, as
 PostgreSQL. `answer` takes both steps at once.
 
 What it knowingly does not: authentication, workspaces, webhooks (the list is empty), prompts, file
-artifacts, `models:/` sources, renaming, descriptions that change, limits of column sizes (a real
-PostgreSQL refuses names over 256 characters), every way in which a filter can be malformed. NaN
-in a logged model's metric stays NaN, which a real one answers as 0.0.
+artifacts, renaming, descriptions that change, limits of column sizes (a real PostgreSQL refuses
+names over 256 characters), every way in which a filter can be malformed.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ class Mlflow:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._models: dict[str, Model] = {}
-        self.runs = Runs()
+        self.runs = Runs(self._milliseconds)
         self._routes: dict[tuple[str, str], Callable[[Json], Commit]] = {
             ("POST", "registered-models/create"): self._create_model,
             ("GET", "registered-models/get"): self._get_model,
@@ -318,6 +317,7 @@ class Mlflow:
         name, source = errors.required(sent, "name", "source")
         errors.check_model_name(name)
         tags = _tags(sent)
+        run_id = sent.get("run_id") or self._run_of(source, sent.get("model_id") or "")
         model = self._model(name)
 
         def commit() -> Json:
@@ -329,7 +329,7 @@ class Mlflow:
                 now,
                 now,
                 source,
-                sent.get("run_id") or "",
+                run_id,
                 sent.get("run_link") or "",
                 sent.get("description") or "",
                 tags,
@@ -338,6 +338,21 @@ class Mlflow:
             return {"model_version": made.shown(model.aliases_of(made.number))}
 
         return commit
+
+    def _run_of(self, source: str, model_id: str) -> str:
+        """The run behind a logged model, or behind the version that is copied."""
+        if source.startswith("models:/m-"):
+            found = self.runs.source_run_of(source.removeprefix("models:/"))
+            if found is None:
+                raise errors.invalid(
+                    f"Invalid model version source: '{source}'. The model_id request parameter "
+                    "must identify the resource that contains the source."
+                )
+            return found
+        if source.startswith("models:/"):
+            name, _, number = source.removeprefix("models:/").rpartition("/")
+            return self._version(name, number).run_id
+        return self.runs.source_run_of(model_id) or ""
 
     def _get_version(self, sent: Json) -> Commit:
         name, number = errors.required(sent, "name", "version")

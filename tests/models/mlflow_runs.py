@@ -1,7 +1,7 @@
 """Experiments, runs and their metrics, as the model of MLflow keeps them.
 
-What a story needs to give a version its metrics, and what Podium reads of them. Datasets and
-logged models are put there by `add_inputs` and `add_logged_model`: no request makes them.
+What a story needs to give a version its metrics, and what Podium reads of them. Datasets of runs
+are put there by `add_inputs`: no request makes them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def _order(metric: Json) -> tuple[int, int, float]:
 class Runs:
     """The tracking half."""
 
-    def __init__(self) -> None:
+    def __init__(self, milliseconds: Callable[[], int]) -> None:
+        self._milliseconds = milliseconds
         self._experiments: dict[str, str] = {"Default": "0"}
         self._runs: dict[str, Run] = {}
         self._logged_models: dict[str, Json] = {}
@@ -78,19 +79,44 @@ class Runs:
             ("POST", "runs/log-parameter"): self._log_parameter,
             ("POST", "runs/set-tag"): self._set_tag,
             ("GET", "metrics/get-history"): self._history,
+            ("POST", "logged-models"): self._create_logged_model,
         }
 
     def add_inputs(self, run_id: str, inputs: Json) -> None:
         """`RunInputs` of a run: the datasets that it used."""
         self._runs[run_id].inputs = inputs
 
-    def add_logged_model(self, model: Json) -> None:
-        """A `LoggedModel` with `info.model_id`."""
-        self._logged_models[model["info"]["model_id"]] = model
-
     def logged_model(self, model_id: str) -> Json:
+        """`logged-models/{id}`"""
         if model_id not in self._logged_models:
             raise errors.missing(f"Logged model with ID '{model_id}' not found.")
+        return {"model": self._logged_models[model_id]}
+
+    def source_run_of(self, model_id: str) -> str | None:
+        """The run that logged the model; None when there is no such model."""
+        found = self._logged_models.get(model_id)
+        return str(found["info"]["source_run_id"]) if found else None
+
+    def _create_logged_model(self, sent: Json) -> Json:
+        (experiment,) = errors.required(sent, "experiment_id")
+        model_id, now = f"m-{len(self._logged_models) + 1:032x}", self._milliseconds()
+        info: Json = {
+            "model_id": model_id,
+            "experiment_id": experiment,
+            "name": sent.get("name", ""),
+            "creation_timestamp_ms": now,
+            "last_updated_timestamp_ms": now,
+            "artifact_uri": f"mlflow-artifacts:/{experiment}/models/{model_id}/artifacts",
+            "status": "LOGGED_MODEL_PENDING",
+            "model_type": sent.get("model_type", ""),
+            "source_run_id": sent.get("source_run_id", ""),
+        }
+        if sent.get("tags"):
+            info["tags"] = sent["tags"]
+        self._logged_models[model_id] = {
+            "info": info,
+            "data": {"params": sent["params"]} if sent.get("params") else {},
+        }
         return {"model": self._logged_models[model_id]}
 
     def _create_experiment(self, sent: Json) -> Json:
@@ -139,14 +165,20 @@ class Runs:
 
     def _log_metric(self, sent: Json) -> Json:
         run = self._run(sent)
-        run.metrics.append(
-            {
-                "key": sent["key"],
-                "value": _kept(sent["value"]),
-                "timestamp": int(sent.get("timestamp", 0)),
-                "step": int(sent.get("step", 0)),
-            }
-        )
+        metric = {
+            "key": sent["key"],
+            "value": _kept(sent["value"]),
+            "timestamp": int(sent.get("timestamp", 0)),
+            "step": int(sent.get("step", 0)),
+        }
+        run.metrics.append(metric)
+        model = self._logged_models.get(sent.get("model_id", ""))
+        if model is not None:
+            # Of a logged model MLflow 3.17 tells a NaN as 0.0.
+            value = 0.0 if metric["value"] == "NaN" else metric["value"]
+            about = ("dataset_name", "dataset_digest", "model_id", "run_id")
+            named = {key: sent[key] for key in about if key in sent}
+            model["data"].setdefault("metrics", []).append({**metric, "value": value, **named})
         return {}
 
     def _log_parameter(self, sent: Json) -> Json:

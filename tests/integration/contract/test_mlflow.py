@@ -474,3 +474,43 @@ def test_a_run_gives_the_last_value_of_each_metric(registry: Registry) -> None:
     assert [(each["value"], each["step"]) for each in history] == [(0.5, 1), (0.75, 2)]
     nothing = registry.done("GET", "metrics/get-history", {**sent, "metric_key": "none"})
     assert nothing == {}
+
+
+def test_a_logged_model_has_metrics_with_their_datasets(registry: Registry) -> None:
+    experiment = registry.done("POST", "experiments/create", {"name": registry.model})
+    run = registry.done("POST", "runs/create", {**experiment, "start_time": 1})["run"]["info"]
+    sent = {**experiment, "name": "m", "source_run_id": run["run_id"]}
+    sent["params"] = [{"key": "depth", "value": "3"}]
+    made = registry.done("POST", "logged-models", sent)["model"]["info"]
+    about = {"model_id": made["model_id"], "run_id": run["run_id"]}
+    dataset = {"dataset_name": "held out", "dataset_digest": "d1"}
+    for key, value, step in (("acc", 0.5, 1), ("acc", 0.75, 2), ("nan", "NaN", 1), ("zero", 0, 1)):
+        metric = {"key": key, "value": value, "timestamp": step, "step": step}
+        registry.done("POST", "runs/log-metric", {**about, **dataset, **metric})
+    found = registry.done("GET", f"logged-models/{made['model_id']}", {})["model"]
+    assert found["info"] == made
+    assert found["data"]["params"] == sent["params"]
+    metrics = found["data"]["metrics"]
+    assert all({**each, **about, **dataset} == each for each in metrics)
+    # A NaN is told as zero here, and as NaN by the run.
+    assert sorted((each["key"], each["value"], each["step"]) for each in metrics) == [
+        ("acc", 0.5, 1),
+        ("acc", 0.75, 2),
+        ("nan", 0.0, 1),
+        ("zero", 0.0, 1),
+    ]
+
+
+def test_a_version_knows_the_run_behind_its_source(registry: Registry) -> None:
+    registry.create()
+    experiment = registry.done("POST", "experiments/create", {"name": registry.model})
+    run = registry.done("POST", "runs/create", {**experiment, "start_time": 1})["run"]["info"]
+    sent = {**experiment, "name": "m", "source_run_id": run["run_id"]}
+    logged = registry.done("POST", "logged-models", sent)["model"]["info"]["model_id"]
+    registry.version(source=f"models:/{logged}", model_id=logged)
+    registry.version(source=f"models:/{registry.model}/1")
+    for number, source in (("1", f"models:/{logged}"), ("2", f"models:/{registry.model}/1")):
+        found = registry.read_version(number)
+        assert (found["source"], found["run_id"]) == (source, run["run_id"])
+    sent = {"name": registry.model, "source": "models:/m-" + "0" * 32}
+    assert registry.refused("POST", "model-versions/create", sent)[:2] == (400, PARAMETER)
