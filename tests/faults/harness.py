@@ -133,7 +133,8 @@ class Trial:
     # The servers
 
     def make(self, mlflow: str) -> None:
-        namespace = {"metadata": {"name": self.world.namespace}}
+        metadata = {"name": self.world.namespace}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         self.world.cluster.call("POST", "/api/v1/namespaces", namespace)
         self.world.registry.create(self.world.model)
         spec = {"trackingURI": mlflow, "pollInterval": f"{POLL_SECONDS:.0f}s"}

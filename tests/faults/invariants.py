@@ -37,7 +37,7 @@ class Watch:
         """A write of the operator of this seat arrives; that of seat `leader` holds the Lease, and
         MLflow is away for so many seconds (None: it is not)."""
         found = []
-        if seat != leader and asked.what != "events":
+        if seat != leader:
             found.append(f"I7: {seat} writes while {leader or 'nobody'} holds the Lease")
         if away and asked.what == "deployments":
             found.append(f"I4: a target changes while MLflow is away, for {away:.1f} s")

@@ -177,6 +177,7 @@ def describe(state: State) -> str:
 
 async def _nothing(play: Play) -> None:
     await play.deploy()
+    await play.wait("pods", lambda s: s.ready(API) >= 2)
 
 
 def _adopted(fault: str = "", targets: Sequence[str] = (API,), **spec: Any) -> Step:
