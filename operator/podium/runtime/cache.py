@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -77,6 +77,11 @@ class CachedPromotion:
         return read(ModelPromotion, unpack(self.packed), "ModelPromotion")
 
 
+class _Deployment(NamedTuple):
+    version: str
+    packed: bytes
+
+
 class Cache:
     """Everything watched. `put_*` and `remove_*` say whether something changed."""
 
@@ -84,7 +89,7 @@ class Cache:
         self.promotions: dict[Name, CachedPromotion] = {}
         self.registries: dict[Name, Raw] = {}
         self._decisions: dict[Name, PromotionDecision] = {}
-        self._deployments: dict[Name, bytes] = {}
+        self._deployments: dict[Name, _Deployment] = {}
         # Names in the order in which they came, so that a run of the same events is the same run.
         self._by_registry: defaultdict[Name, dict[Name, None]] = defaultdict(dict)
         self._by_model: defaultdict[str, dict[Name, None]] = defaultdict(dict)
@@ -166,11 +171,11 @@ class Cache:
         name = name_of(raw)
         if name not in self._by_target:
             return False
-        packed = pack(raw)
-        if self._deployments.get(name) == packed:
+        version, known = _version(raw), self._deployments.get(name)
+        if known is not None and version and known.version == version:
             return False
-        self._deployments[name] = packed
-        return True
+        self._deployments[name] = _Deployment(version, pack(raw))
+        return known is None or known.packed != self._deployments[name].packed
 
     def remove_deployment(self, name: Name) -> bool:
         self._deployments.pop(name, None)
@@ -180,8 +185,8 @@ class Cache:
         return set(self._deployments)
 
     def deployment(self, name: Name) -> Raw | None:
-        packed = self._deployments.get(name)
-        return unpack(packed) if packed else None
+        known = self._deployments.get(name)
+        return unpack(known.packed) if known else None
 
     # Decisions without an outcome
 
