@@ -7,6 +7,7 @@ that start together, one's `create` wins and both use what is stored then.
 import base64
 import binascii
 import contextlib
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -76,7 +77,7 @@ class Verifier:
     """Which entries' signatures do not verify. Remembers those that do: entries never change."""
 
     def __init__(self) -> None:
-        self._good: dict[tuple[str, str, str], None] = {}
+        self._good: dict[bytes, None] = {}  # digests: 50,000 of the texts were 20 MB
 
     def bad(self, entries: Iterable[LedgerEntry], keys: Iterable[str]) -> frozenset[int]:
         """The seqs of entries that none of `keys` (base64) signed."""
@@ -86,7 +87,8 @@ class Verifier:
     def _verifies(self, entry: LedgerEntry, key: str) -> bool:
         if entry.signature is None:
             return False
-        seen = (key, entry.hash, entry.signature)
+        text = f"{key} {entry.hash} {entry.signature}".encode()
+        seen = hashlib.blake2b(text, digest_size=16).digest()
         if seen in self._good:
             return True
         try:
