@@ -51,7 +51,7 @@ Raw = Mapping[str, object]
 _log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(slots=True)
 class Memory:
     """What is remembered of one promotion between passes; losing it costs only time."""
 
