@@ -34,9 +34,9 @@ class Member:
         return "1" if self.adopts else str(FIRST_VERSIONS)
 
 
-def members(count: int, rolling: int) -> list[Member]:
-    """`count` without pods in ten namespaces, and `rolling` with pods in one of their own."""
-    spaces = min(10, max(1, count // 10))
+def members(count: int, rolling: int, spaces: int) -> list[Member]:
+    """`count` without pods in so many namespaces, each with a ModelRegistry; and `rolling` with
+    pods in one more."""
     found = [
         Member(f"model-{i:05}", f"team-{i * spaces // count}", i % ADOPT_EVERY == 0)
         for i in range(count)

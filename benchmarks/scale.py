@@ -62,6 +62,7 @@ def settings(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("promotions", type=int, nargs="?", default=1000)
     parser.add_argument("--rolling", type=int, default=50, help="more, whose Deployments have pods")
+    parser.add_argument("--namespaces", type=int, default=10, help="and ModelRegistries")
     parser.add_argument("--rest", type=float, default=300.0, help="seconds to watch it at rest")
     parser.add_argument("--changes", type=int, default=200, help="of each kind, one by one")
     parser.add_argument("--spread", type=float, default=120.0, help="seconds for those changes")
@@ -85,6 +86,7 @@ def run(given: argparse.Namespace) -> Report:
         settings={
             "promotions": given.promotions,
             "with pods": given.rolling,
+            "namespaces": given.namespaces,
             "versions each": population.FIRST_VERSIONS,
             "pollInterval": f"{given.poll:g}s",
             "operator": " ".join(flags),
@@ -99,7 +101,7 @@ def run(given: argparse.Namespace) -> Report:
 
 
 async def _measure(given: argparse.Namespace, up: Bed, report: Report) -> None:
-    people = population.members(given.promotions, given.rolling)
+    people = population.members(given.promotions, given.rolling, given.namespaces)
     registry = population.Registry(up.database)
     try:
         async with up.admin() as kube:

@@ -17,7 +17,15 @@ PARTS = "first-start,at-rest,one-by-one,at-once,bare-writes"
 
 def test_twenty_promotions_are_measured_and_nothing_is_written_at_rest(tmp_path: Path) -> None:
     name = f"{os.environ.get('PODIUM_TEST_CLUSTER', 'pytest')}-scale"
-    small = ["20", "--rolling=0", "--rest=5", "--changes=2", "--spread=2", "--poll=1"]
+    small = [
+        "20",
+        "--rolling=0",
+        "--namespaces=2",
+        "--rest=5",
+        "--changes=2",
+        "--spread=2",
+        "--poll=1",
+    ]
     given = [*small, f"--parts={PARTS}", f"--name={name}", f"--folder={tmp_path}"]
     report = scale.run(scale.settings(given))
     report.write(tmp_path / "figures.json")
