@@ -112,7 +112,7 @@ class _Stream:
     """An open watch."""
 
     request: web.Request
-    response: web.StreamResponse
+    task: "asyncio.Task[Any] | None"
     audible: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -138,6 +138,7 @@ class Line:
         self._whole.set()
         self._held: list[Held] = []
         self._streams: set[_Stream] = set()
+        self._busy: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> "Line":
@@ -154,10 +155,11 @@ class Line:
 
     async def __aexit__(self, *_: object) -> None:
         self._whole.set()
-        for stream in self._streams:
-            stream.audible.set()
         for held in self._held:
             held.let_go.set()
+        for task in self._busy:
+            task.cancel()
+        await asyncio.gather(*self._busy, return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
         await self._session.close()
@@ -186,11 +188,13 @@ class Line:
 
     def end_watches(self, last: bytes = b"", *, reset: bool = False) -> int:
         """End those that are open, after a last line; with a TCP reset. Gives how many."""
-        ended = list(self._streams)
-        for stream in ended:
+        ended = 0
+        for stream in list(self._streams):
+            self._streams.discard(stream)
             transport = stream.request.transport
-            if transport is None:
+            if transport is None or transport.is_closing():
                 continue
+            ended += 1
             if reset:
                 raw: socket.socket = transport.get_extra_info("socket")
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -199,7 +203,9 @@ class Line:
                 size = f"{len(last):x}".encode()
                 transport.write(size + b"\r\n" + last + b"\r\n0\r\n\r\n" if last else b"0\r\n\r\n")
                 transport.close()
-        return len(ended)
+            if stream.task is not None:
+                stream.task.cancel()
+        return ended
 
     @property
     def watches(self) -> int:
@@ -208,6 +214,15 @@ class Line:
     # Requests on their way
 
     async def serve(self, request: web.Request, system: System) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._busy.add(task)
+        try:
+            return await self._serve(request, system)
+        finally:
+            self._busy.discard(task)
+
+    async def _serve(self, request: web.Request, system: System) -> web.StreamResponse:
         sent = self._note(request, system, await request.read())
         held = self._keeper(sent)
         if held is not None:
@@ -217,13 +232,17 @@ class Line:
         elif not self._whole.is_set():
             sent.late = True
             await self._whole.wait()
-        if (answer := self._own(sent) or self.instead(sent)) is not None:
-            sent.status = answer.status
-            return _response(answer.status, "application/json", answer.body, answer.headers)
+        if (said := self._own(sent) or self.instead(sent)) is not None:
+            sent.status = said.status
+            return _response(said.status, "application/json", said.body, said.headers)
         try:
             if sent.watch:
                 return await self._stream(request, sent)
-            return await self._exchange(request, sent)
+            answer = await self._exchange(request, sent)
+            if held is not None:
+                held.done.set()
+            await self._whole.wait()  # the answer's way back
+            return answer
         except (aiohttp.ClientError, OSError):
             return _cut(request)
         finally:
@@ -272,7 +291,7 @@ class Line:
                 return held
         return None
 
-    async def _exchange(self, request: web.Request, sent: Sent) -> web.StreamResponse:
+    async def _exchange(self, request: web.Request, sent: Sent) -> web.Response:
         sent.forwarded = time.time()
         async with self._upstream(request, sent) as answer:
             body = await answer.read()
@@ -281,7 +300,6 @@ class Line:
         sent.answered, sent.status = time.time(), answer.status
         if sent.lease and sent.writes:
             sent.answer = body
-        await self._whole.wait()
         return _response(answer.status, kind, body, headers)
 
     async def _stream(self, request: web.Request, sent: Sent) -> web.StreamResponse:
@@ -289,7 +307,7 @@ class Line:
             sent.status = answer.status
             response = web.StreamResponse(status=answer.status)
             response.content_type = answer.content_type
-            stream = _Stream(request, response)
+            stream = _Stream(request, asyncio.current_task())
             stream.audible.set()
             with contextlib.suppress(ConnectionError):  # the operator is gone
                 await response.prepare(request)

@@ -29,6 +29,7 @@ class Replica:
 
     def __init__(self, line: Line, namespace: str, folder: Path, *flags: str) -> None:
         self.line, self.name = line, line.name
+        folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / f"{line.name}.log"
         self.kubeconfig = folder / f"{line.name}.kubeconfig"
         self.token_file = folder / f"{line.name}.token"

@@ -62,9 +62,11 @@ class Promotions:
 
     def right(self, state: State) -> bool:
         """Everything agrees on the newest version, and MLflow has the whole ledger."""
+        newest = str(self.versions)
         stages = {str(number): "Archived" for number in range(1, self.versions)}
-        wanted = at(str(self.versions), API, stages={**stages, str(self.versions): "Production"})
-        return wanted(state) and not self.watch.end(state)
+        moved = [API] if self.versions > 1 else []  # to take a version over restarts nothing
+        wanted = at(newest, *moved, stages={**stages, newest: "Production"})
+        return wanted(state) and _has_ledger(state) and not self.watch.end(state)
 
     async def adopt(self, line: Line, **spec: Any) -> None:
         """Version 1 is champion before Podium comes."""
@@ -82,6 +84,10 @@ class Promotions:
 
     async def settle(self, seconds: float = PATIENCE) -> None:
         await self.play.wait(f"version {self.versions} is served", self.right, seconds)
+
+
+def _has_ledger(state: State) -> bool:
+    return any(tag["key"].startswith("podium.dev/head/") for tag in state.model.get("tags", []))
 
 
 async def all_ready(replicas: list[Replica]) -> None:
