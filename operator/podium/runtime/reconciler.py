@@ -208,19 +208,30 @@ class Reconciler:
         self, promotion: ModelPromotion, status: PromotionStatus
     ) -> ModelPromotion:
         metadata = promotion.metadata
-        raw = await self._kube.write_status(
-            PodiumKind.PROMOTIONS,
-            metadata.namespace,
-            metadata.name,
-            uid=metadata.uid,
-            resource_version=metadata.resource_version,
-            status=write(status),
-        )
+        try:
+            raw = await self._kube.write_status(
+                PodiumKind.PROMOTIONS,
+                metadata.namespace,
+                metadata.name,
+                uid=metadata.uid,
+                resource_version=metadata.resource_version,
+                status=write(status),
+            )
+        except cluster_errors.Conflict:
+            # The watch is late, or its connection died in silence: the next pass must know more.
+            await self._look(metadata.namespace, metadata.name)
+            raise
         self._cache.put_promotion(raw)
         version = str(cast(Raw, raw["metadata"])["resourceVersion"])
         return replace(
             promotion, metadata=replace(metadata, resource_version=version), status=status
         )
+
+    async def _look(self, namespace: str, name: str) -> None:
+        """Brings the cache up to date with one fresh read."""
+        raw = await self._kube.get_promotion(namespace, name)
+        if raw is not None:
+            self._cache.put_promotion(raw)
 
     async def _tell(self, promotion: ModelPromotion, events: tuple[Event, ...]) -> None:
         for event in events:

@@ -1,0 +1,62 @@
+"""What a pass does with an answer that no real server gives on demand."""
+
+import random
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+
+from podium.api.promotion import ModelPromotion
+from podium.api.values import read
+from podium.cluster.client import KubernetesClient
+from podium.cluster.errors import Conflict
+from podium.runtime.cache import Cache
+from podium.runtime.gather import Gatherer
+from podium.runtime.keys import Name
+from podium.runtime.metrics import Metrics
+from podium.runtime.reconciler import Reconciler
+from podium.runtime.registries import Registries
+from tests.unit.runtime.test_cache import promotion
+
+Raw = Mapping[str, object]
+
+
+class Kube:
+    """One promotion, changed since by somebody whom no watch told of."""
+
+    def __init__(self, now: Raw | None) -> None:
+        self.now = now
+
+    async def write_status(self, *_: object, **__: object) -> Raw:
+        raise Conflict("the object has been modified")
+
+    async def get_promotion(self, namespace: str, name: str) -> Raw | None:
+        assert (namespace, name) == ("a", "p")
+        return self.now
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_conflict_over_status_is_looked_into_without_waiting_for_the_watch(
+    deleted: bool,
+) -> None:
+    """A watch that died in silence is replaced after 70 seconds; till then every pass met the
+    same conflict."""
+    cache, seen = Cache(), promotion("p", 4)
+    cache.put_promotion(seen)
+    kube = Kube(None if deleted else promotion("p", 5, model="other"))
+    absent = cast(Any, None)
+    reconciler = Reconciler(
+        cache,
+        cast(KubernetesClient, kube),
+        cast(Registries, absent),
+        cast(Gatherer, absent),
+        lambda _: None,
+        "cluster",
+        Metrics(),
+        random.Random(1),
+    )
+    parsed = read(ModelPromotion, seen, "p")
+    with pytest.raises(Conflict):
+        await reconciler._write_status(parsed, parsed.status)
+    known = cache.promotions[Name("a", "p")]
+    assert known.model == ("churn" if deleted else "other")
