@@ -20,6 +20,7 @@ class Churn:
         self._draw = random.Random(seed)
         self.done: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
+        self._approved: set[tuple[str, str, str]] = set()
 
     def step(self) -> None:
         """One deed at one promotion; and what a careful person does for all: approvals."""
@@ -50,7 +51,8 @@ class Churn:
     def approve(self, promotions: dict[str, dict[str, Any]]) -> None:
         for quarter in self._town.quarters:
             attempt = promotions.get(quarter.name, {}).get("status", {}).get("attempt", {})
-            if attempt.get("phase") != "AwaitingApproval" or attempt.get("approvals"):
+            asked = (quarter.name, str(attempt.get("id")), str(attempt.get("evidenceDigest")))
+            if attempt.get("phase") != "AwaitingApproval" or asked in self._approved:
                 continue
             try:
                 self._town.decide(
@@ -59,6 +61,7 @@ class Churn:
                     attemptID=attempt["id"],
                     evidenceDigest=attempt["evidenceDigest"],
                 )
+                self._approved.add(asked)
                 self.done["approve"] += 1
             except AWAY:
                 self.skipped["approve"] += 1
@@ -77,14 +80,10 @@ class Churn:
     def _follow(self, quarter: Quarter, version: str) -> None:
         """Without a selector, a new version is tried when somebody moves the alias."""
         if quarter.follows:
-            self._move(quarter, version)
-
-    def _move(self, quarter: Quarter, version: str) -> None:
-        quarter.moved_to.add(version)
-        self._town.registry.set_alias(quarter.world.model, "champion", version)
+            self._town.move(quarter, version)
 
     def drift(self, quarter: Quarter) -> None:
-        self._move(quarter, self._draw.choice(list(quarter.versions)))
+        self._town.move(quarter, self._draw.choice(list(quarter.versions)))
 
     def roll_back(self, quarter: Quarter) -> None:
         self._town.decide(quarter, "Rollback", reason="answers look wrong")

@@ -26,7 +26,7 @@ from tests.faults.soak.town import AWAY, Quarter, Town
 from tests.faults.soak.watcher import Watcher
 
 PEACE = 240.0  # seconds within which everything converges once nobody disturbs it
-LOOK_EVERY, LEDGER_EVERY = 1.0, 20.0
+LOOK_EVERY, LEDGER_EVERY = 1.5, 20.0
 
 # What counts as flat in the second half of the last process' life. The ledger and the versions
 # that the churn adds stay in memory as long as their model is watched: about 2 KiB a version, in
@@ -91,7 +91,7 @@ class Soak:
             threading.Thread(target=self._again, args=each, daemon=True)
             for each in (
                 (self._churn.step, self._pace),
-                (self._churn.crash, 0.5),
+                (self._churn.crash, 1.0),
                 (self._look, LOOK_EVERY),
                 (self._ledgers, LEDGER_EVERY),
                 (self._sample, max(1.0, self._seconds / 360)),
@@ -147,9 +147,7 @@ class Soak:
             self._town.suspend(quarter, False)
             wanted[quarter.name] = self._town.register(quarter, "good")
             if quarter.follows:
-                quarter.moved_to.add(wanted[quarter.name])
-                alias = "champion"
-                self._town.registry.set_alias(quarter.world.model, alias, wanted[quarter.name])
+                self._town.move(quarter, wanted[quarter.name])
         began, released = time.monotonic(), set[str]()
         while True:
             waiting = self._waiting(wanted, released)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class Quarter:
     approved: bool
     follows: bool
     versions: dict[str, str] = field(default_factory=dict)  # number: good, bad or crashing
-    moved_to: set[str] = field(default_factory=set)  # by hand, ever
+    moved_at: dict[str, float] = field(default_factory=dict)  # by hand: version, monotonic seconds
     suspended: bool = False
     said: int = 0
 
@@ -148,8 +149,7 @@ class Town:
         for each in self.quarters:
             self.registry.create(each.world.model)
             self.register(each, "good")
-            self.registry.set_alias(each.world.model, "champion", "1")
-            each.moved_to.add("1")
+            self.move(each, "1")
             self.deploy(each)
             self.promote(each)
         self.operator.start()
@@ -162,6 +162,11 @@ class Town:
         made = self.registry.register(quarter.world.model, accuracy=accuracy)
         quarter.versions[made] = kind
         return made
+
+    def move(self, quarter: Quarter, version: str) -> None:
+        """The alias, by hand; noted before it is done."""
+        quarter.moved_at[version] = time.monotonic()
+        self.registry.set_alias(quarter.world.model, "champion", version)
 
     def deploy(self, quarter: Quarter) -> None:
         labels = {"app": quarter.name}
