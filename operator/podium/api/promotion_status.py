@@ -135,7 +135,10 @@ class QuarantineStatus(Resource, frozen=True, kw_only=True):
 
 
 class ClaimStatus(Resource, frozen=True, kw_only=True):
+    """`seen_at`: since when the registry shows the claim, while it is not confirmed yet."""
+
     since: datetime
+    seen_at: datetime | None = None
     confirmed: bool = False
 
 

@@ -1,8 +1,10 @@
 """Claiming: one promotion moves an alias, across namespaces and clusters.
 
-MLflow has no compare-and-set: both writers read the claim again after a poll, and the older
-one wins. Taking over an alias that already stands at a version happens here too, together
-with the first claim: it moves nothing and restarts nothing.
+MLflow has no compare-and-set: the older claim wins. Whoever claims looks again within half a poll
+and writes his claim again over a younger one; whoever has seen his own stand for longer than a
+poll may believe it, for every older writer has looked meanwhile. Taking over an alias that already
+stands at a version happens here too, together with the first claim: it moves nothing and restarts
+nothing.
 """
 
 from datetime import datetime, timedelta
@@ -18,6 +20,8 @@ from podium.engine.observation import Claim, Observation
 from podium.engine.steps import NOW, Chain, act, first_decision, normal, persist, stall, wait
 
 SHORTEST = timedelta(seconds=1)
+POLL_AND_JITTER = 1.25  # polls: a poll comes up to a tenth late
+ANSWERS = timedelta(seconds=1)  # what a poll, and writing the claim again, take
 
 
 def claim(seen: Observation, now: datetime) -> Decision | None:
@@ -68,22 +72,27 @@ def yield_to_older(seen: Observation, now: datetime) -> Decision | None:
 def write_claim(seen: Observation, now: datetime) -> Decision | None:
     if seen.claim is not None and _ours(seen, seen.claim) and not seen.claim.released:
         return None
-    if seen.status.claim and seen.status.claim.confirmed:
-        again = replace(seen.status.claim, confirmed=False)
+    mine = seen.status.claim
+    if mine and (mine.confirmed or mine.seen_at):
+        again = replace(mine, confirmed=False, seen_at=None)
         return persist(replace(seen.status, claim=again))
     return act(seen, WriteClaim(ledger.encode_claim(_mine(seen))))
 
 
 def confirm(seen: Observation, now: datetime) -> Decision | None:
-    """Our claim was read back; a second writer would have shown within a poll."""
+    """Counts from when our claim was seen, not from when it was sent: the network may delay it
+    until an older writer has looked for the last time and believes his own."""
     mine = seen.status.claim
     if mine is None or mine.confirmed:
         return None
-    due = mine.since + max(seen.poll_interval, SHORTEST)
+    if mine.seen_at is None:
+        return persist(replace(seen.status, claim=replace(mine, seen_at=now)))
+    poll = max(seen.poll_interval, SHORTEST)
+    due = mine.seen_at + poll * POLL_AND_JITTER + ANSWERS
     if now < due:
-        text = "the alias is claimed; a second writer would show within a poll"
-        return wait(seen, Reason.CLAIMING, text, max(due - now, NOW))
-    return persist(replace(seen.status, claim=replace(mine, confirmed=True)))
+        text = "the alias is claimed; an older claim would show within a poll"
+        return wait(seen, Reason.CLAIMING, text, max(min(due - now, poll / 2), NOW))
+    return persist(replace(seen.status, claim=replace(mine, seen_at=None, confirmed=True)))
 
 
 def _mine(seen: Observation) -> Claim:
