@@ -17,6 +17,7 @@ from tests.faults.breaks import BREAKS, broken
 from tests.faults.schedules.schedule import Schedule, draw
 from tests.faults.schedules.shrink import shrunk
 from tests.faults.schedules.trial import Outcome, play
+from tests.faults.stories import STORIES
 
 SHOWN = 20  # failing schedules that are shrunk and told
 
@@ -65,9 +66,21 @@ class Told:
     seconds: float
 
 
-def _told(seed: str, broken_by: str | None) -> Told:
-    schedule = draw(seed)
-    outcome = _play(schedule, broken_by)
+@dataclass(frozen=True)
+class Drawn:
+    """What seeds are made into: schedules of one story, or of all, for an operator that may be
+    broken on purpose."""
+
+    story: str | None = None
+    broken: str | None = None
+
+    def schedule(self, seed: str) -> Schedule:
+        return draw(seed, (self.story,) if self.story else tuple(STORIES))
+
+
+def _told(seed: str, drawn: "Drawn") -> Told:
+    schedule = drawn.schedule(seed)
+    outcome = _play(schedule, drawn.broken)
     return Told(
         seed,
         schedule.story,
@@ -84,40 +97,40 @@ def _play(schedule: Schedule, broken_by: str | None, level: int = logging.ERROR)
         return play(schedule, level)
 
 
-def tell(seed: str, broken_by: str | None = None) -> str:
+def tell(seed: str, drawn: Drawn) -> str:
     """The failing schedule of that seed, shrunk, and what it violates."""
 
     def fails(shorter: Schedule) -> bool:
-        return bool(_play(shorter, broken_by).violations)
+        return bool(_play(shorter, drawn.broken).violations)
 
-    short = shrunk(draw(seed), fails)
-    violations = _play(short, broken_by).violations
+    short = shrunk(drawn.schedule(seed), fails)
+    violations = _play(short, drawn.broken).violations
     return "\n".join([*short.words(), *(f"  => {one}" for one in violations)])
 
 
-def replay(seed: str, broken_by: str | None, shrink: bool) -> int:
-    schedule = draw(seed)
-    outcome = _play(schedule, broken_by, logging.INFO)
+def replay(seed: str, drawn: Drawn, shrink: bool) -> int:
+    schedule = drawn.schedule(seed)
+    outcome = _play(schedule, drawn.broken, logging.INFO)
     print("\n".join(outcome.trace[:-1]))
     print("\n".join([*schedule.words(), *(f"  => {one}" for one in outcome.violations)]))
     print(f"digest {outcome.digest[:16]}, {outcome.seconds:.2f} s of CPU")
     if outcome.violations and shrink:
-        print(f"\nshrunk:\n{tell(seed, broken_by)}")
+        print(f"\nshrunk:\n{tell(seed, drawn)}")
     return 1 if outcome.violations else 0
 
 
-def _all(seeds: range, given: argparse.Namespace) -> Iterator[Told]:
-    if given.at_once == 1:
-        yield from (_told(str(seed), given.broken) for seed in seeds)
+def _all(seeds: range, drawn: Drawn, at_once: int) -> Iterator[Told]:
+    if at_once == 1:
+        yield from (_told(str(seed), drawn) for seed in seeds)
         return
-    with ProcessPoolExecutor(given.at_once) as pool:
-        yield from pool.map(_told, map(str, seeds), [given.broken] * len(seeds), chunksize=20)
+    with ProcessPoolExecutor(at_once) as pool:
+        yield from pool.map(_told, map(str, seeds), [drawn] * len(seeds), chunksize=20)
 
 
-def many(given: argparse.Namespace) -> int:
+def many(seeds: range, drawn: Drawn, at_once: int) -> int:
     total, began = Total(), time.monotonic()
     with contextlib.suppress(KeyboardInterrupt):
-        for outcome in _all(range(given.first, given.first + given.count), given):
+        for outcome in _all(seeds, drawn, at_once):
             total.add(outcome)
             if outcome.violations:
                 print(f"seed {outcome.seed}: {outcome.violations[0][:300]}", flush=True)
@@ -125,7 +138,7 @@ def many(given: argparse.Namespace) -> int:
                 took = time.monotonic() - began
                 print(f"{total.played} played in {took:.0f} s", file=sys.stderr, flush=True)
     for seed in total.failed[:SHOWN]:
-        print(f"\n{tell(seed, given.broken)}", flush=True)
+        print(f"\n{tell(seed, drawn)}", flush=True)
     print("\n".join(["", *total.lines()]))
     return 1 if total.failed else 0
 
@@ -136,14 +149,16 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", help="one seed: its story, request by request")
     parser.add_argument("--shrink", action="store_true", help="with --seed: make it short")
+    parser.add_argument("--story", choices=sorted(STORIES), help="only this one")
     parser.add_argument(
         "--broken", choices=sorted(BREAKS), help="a deliberate break of the operator"
     )
     parser.add_argument("--at-once", type=int, default=1, help="processes")
     given = parser.parse_args()
+    drawn = Drawn(given.story, given.broken)
     if given.seed is not None:
-        return replay(given.seed, given.broken, given.shrink)
-    return many(given)
+        return replay(given.seed, drawn, given.shrink)
+    return many(range(given.first, given.first + given.count), drawn, given.at_once)
 
 
 if __name__ == "__main__":

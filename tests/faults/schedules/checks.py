@@ -3,6 +3,7 @@ being in is when people interfere.
 """
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 from tests.faults import calls
@@ -40,6 +41,7 @@ class Checks:
         self.violations: list[str] = []
         self._begun = False
         self._gated = True
+        self._reads: Counter[str] = Counter()  # of promotions, less what was changed after them
 
     def begin(self) -> None:
         self._begun = True
@@ -52,9 +54,17 @@ class Checks:
             self._away_since.pop(system, None)
 
     def sends(self, process: Process, asked: calls.Asked, late: bool) -> None:
-        """I7 and I4, as a write arrives."""
-        if late or asked.what == "events":
+        """I7 and I4, as a write arrives; and rule 3: what serves is changed only by who has read
+        the promotion for it."""
+        if asked.name == "get modelpromotions":
+            self._reads[process.identity] += 1
+        if late or not asked.writes:
             return
+        if asked.what in ("registered-models/alias", "deployments"):
+            # Counted, because two promotions may read before either writes.
+            self._reads[process.identity] -= 1
+            if self._reads[process.identity] < 0:
+                self._found(f"rule 3: {process.identity}: {asked.name} without a fresh read")
         lease = self._servers.api.storage.find(
             kind_of("leases"), (self._namespace, "podium-operator")
         )

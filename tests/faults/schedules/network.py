@@ -103,8 +103,8 @@ class _Request:
 @dataclass
 class Network:
     """`begin` gives a request to its server; what it returns does the writes. `sends` is told of
-    each write that arrives, `wrote` of each that took effect: whose it was, what, and whether the
-    network had held it back."""
+    each request that arrives, `wrote` of each write that took effect: whose it was, what, and
+    whether the network had held it back."""
 
     begin: Callable[[System, Asked], Callable[[], Answered]]
     sends: Callable[[Process, calls.Asked, bool], None]
@@ -223,7 +223,7 @@ class Network:
             self._reply(request, answer)
 
     def _perform(self, request: _Request, late: bool) -> None:
-        if request.sort is Sort.WRITE and request.named:
+        if request.named:
             self.sends(request.process, request.named, late)
         commit = self.begin(request.system, request.asked)
         if request.system is System.MLFLOW and request.sort is Sort.WRITE:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 from tests.faults.calls import System
 from tests.faults.schedules.network import FREEZES, KILLS, Break, Outage, Sort
-from tests.faults.schedules.users import DEEDS
+from tests.faults.schedules.users import DEEDS, EDITS
 from tests.faults.schedules.watching import KINDS
 from tests.faults.stories import STORIES
 
 WINDOW = 45.0  # seconds from the drive of the story in which things go wrong
 REPLICAS = ("a", "b")
+EACH = "each"
 
 
 @dataclass(frozen=True)
@@ -200,98 +201,125 @@ def draw(seed: str, stories: tuple[str, ...] = tuple(STORIES)) -> Schedule:
     rng = random.Random(f"{seed} schedule")
     replicas = rng.choice((1, 2, 2))
     story = rng.choice(stories)
-    kinds = _KINDS if rng.random() < 0.35 else _KINDS[:-2]
+    kinds = _KINDS if rng.random() < 0.45 else _KINDS[:-3]
     weights = [weight for weight, _ in kinds]
-    makers = rng.choices([make for _, make in kinds], weights, k=rng.randint(1, 6))
-    return Schedule(seed, story, replicas, tuple(make(rng, replicas) for make in makers))
+    makers = rng.choices([make for _, make in kinds], weights, k=rng.randint(1, 7))
+    injections = [one for make in makers for one in make(rng, replicas)]
+    return Schedule(seed, story, replicas, tuple(injections))
 
 
-Maker = Callable[[random.Random, int], Injection]
+Some = tuple[Injection, ...]
+Maker = Callable[[random.Random, int], Some]
 
 
 def _at(rng: random.Random) -> float:
     return round(rng.uniform(0.0, WINDOW) * rng.random(), 3)  # more happens in the beginning
 
 
+def _nth(rng: random.Random, most: int) -> int:
+    return min(rng.randint(1, most), rng.randint(1, most))
+
+
 def _whose(rng: random.Random, replicas: int) -> str:
     return rng.choice(REPLICAS[:replicas])
 
 
-def _on_write(rng: random.Random, _: int) -> Injection:
+def _on_write(rng: random.Random, _: int) -> Some:
     hows = [how for how in Break if how is not Break.STALE]
     hows += [Break.KILLED_AFTER, Break.DELAYED, Break.LATE, Break.FROZEN, Break.HANGS]
     how = rng.choice(hows)
-    return OnCall(Sort.WRITE, rng.randint(1, 30), how, round(rng.uniform(3.0, 30.0), 1))
+    return (OnCall(Sort.WRITE, _nth(rng, 30), how, round(rng.uniform(3.0, 30.0), 1)),)
 
 
-def _on_read(rng: random.Random, _: int) -> Injection:
+def _on_read(rng: random.Random, _: int) -> Some:
     hows = [Break.LOST, Break.THROTTLED, Break.ERROR, Break.UNAVAILABLE, Break.BROKEN, Break.STALE]
     hows += [Break.STALE, Break.HANGS, Break.KILLED_BEFORE, Break.FROZEN]
-    return OnCall(
-        Sort.READ, rng.randint(1, 120), rng.choice(hows), round(rng.uniform(3.0, 30.0), 1)
-    )
+    return (OnCall(Sort.READ, _nth(rng, 120), rng.choice(hows), round(rng.uniform(3.0, 30.0), 1)),)
 
 
-def _on_lease(rng: random.Random, _: int) -> Injection:
+def _on_lease(rng: random.Random, _: int) -> Some:
     hows = [*KILLS, *FREEZES, Break.LOST, Break.HANGS, Break.LATE, Break.CONFLICT, Break.ERROR]
     how = rng.choice(sorted(hows))
-    return OnCall(Sort.LEASE, rng.randint(1, 20), how, round(rng.uniform(3.0, 30.0), 1))
+    return (OnCall(Sort.LEASE, rng.randint(1, 20), how, round(rng.uniform(3.0, 30.0), 1)),)
 
 
-def _killed(rng: random.Random, replicas: int) -> Injection:
+def _killed(rng: random.Random, replicas: int) -> Some:
     back = round(rng.choice((0.5, 3.0, 20.0)) * rng.random(), 3)
-    return Killed(_at(rng), _whose(rng, replicas), back, rng.random() < 0.3)
+    return (Killed(_at(rng), _whose(rng, replicas), back, rng.random() < 0.3),)
 
 
-def _frozen(rng: random.Random, replicas: int) -> Injection:
-    return Frozen(_at(rng), _whose(rng, replicas), round(rng.uniform(1.0, 30.0), 1))
+def _frozen(rng: random.Random, replicas: int) -> Some:
+    return (Frozen(_at(rng), _whose(rng, replicas), round(rng.uniform(1.0, 30.0), 1)),)
 
 
-def _cut_off(rng: random.Random, replicas: int) -> Injection:
+def _cut_off(rng: random.Random, replicas: int) -> Some:
     systems = rng.choice(
         ((System.KUBERNETES,), (System.MLFLOW,), (System.KUBERNETES, System.MLFLOW))
     )
-    return CutOff(_at(rng), _whose(rng, replicas), systems, round(rng.uniform(1.0, 40.0), 1))
+    return (CutOff(_at(rng), _whose(rng, replicas), systems, round(rng.uniform(1.0, 40.0), 1)),)
 
 
-def _away(rng: random.Random, _: int) -> Injection:
+def _away(rng: random.Random, _: int) -> Some:
     system = rng.choice((System.MLFLOW, System.MLFLOW, System.KUBERNETES))
-    return Away(_at(rng), system, rng.choice(list(Outage)), round(rng.uniform(1.0, 40.0), 1))
+    return (Away(_at(rng), system, rng.choice(list(Outage)), round(rng.uniform(1.0, 40.0), 1)),)
 
 
-def _clock_set(rng: random.Random, replicas: int) -> Injection:
+def _clock_set(rng: random.Random, replicas: int) -> Some:
     by = rng.choice((1.0, 5.0, 5.0, 3600.0)) * rng.uniform(-1.0, 1.0)
-    return ClockSet(_at(rng), _whose(rng, replicas), round(by, 1))
+    return (ClockSet(_at(rng), _whose(rng, replicas), round(by, 1)),)
 
 
-def _drifts(rng: random.Random, replicas: int) -> Injection:
-    return Drifts(_whose(rng, replicas), round(rng.uniform(-0.02, 0.02), 4))
+def _drifts(rng: random.Random, replicas: int) -> Some:
+    return (Drifts(_whose(rng, replicas), round(rng.uniform(-0.02, 0.02), 4)),)
 
 
-def _lags(rng: random.Random, replicas: int) -> Injection:
+def _lags(rng: random.Random, replicas: int) -> Some:
     kind = rng.choice(list(KINDS))
     by, seconds = round(rng.uniform(0.2, 15.0), 2), round(rng.uniform(1.0, 40.0), 1)
-    return Lags(_at(rng), _whose(rng, replicas), kind, by, seconds)
+    at, whose = rng.choice((0.0, _at(rng))), rng.choice((*REPLICAS[:replicas], EACH))
+    names = REPLICAS[:replicas] if whose == EACH else (whose,)
+    return tuple(Lags(at, name, kind, by, seconds) for name in names)
 
 
-def _event(rng: random.Random, replicas: int) -> Injection:
+def _event(rng: random.Random, replicas: int) -> Some:
     kind = rng.choice(list(KINDS))
-    return Event(_whose(rng, replicas), kind, rng.randint(1, 25), rng.random() < 0.8)
+    return (Event(_whose(rng, replicas), kind, rng.randint(1, 25), rng.random() < 0.8),)
 
 
-def _compacted(rng: random.Random, _: int) -> Injection:
-    return Compacted(_at(rng))
+def _compacted(rng: random.Random, _: int) -> Some:
+    return (Compacted(_at(rng)),)
 
 
-def _pods_restart(rng: random.Random, _: int) -> Injection:
-    return PodsRestart(_at(rng))
+def _pods_restart(rng: random.Random, _: int) -> Some:
+    return (PodsRestart(_at(rng)),)
 
 
-def _user_does(rng: random.Random, _: int) -> Injection:
-    return UserDoes(_at(rng), rng.choice(list(DEEDS)))
+def _user_does(rng: random.Random, _: int) -> Some:
+    return (UserDoes(_at(rng), rng.choice(list(DEEDS))),)
 
 
-# The last two change how a story may end.
+def _relay(rng: random.Random, replicas: int) -> Some:
+    """Both lead in turn, and the first comes back with what it knew when it went."""
+    if replicas == 1:
+        return _killed(rng, replicas) + _lags(rng, replicas)
+    at, asleep = _at(rng), round(rng.uniform(13.0, 40.0), 1)
+    lag = round(rng.uniform(1.0, 15.0), 1)
+    first, second = rng.sample(REPLICAS, 2)
+    return (
+        Frozen(at, first, asleep),
+        Lags(at, first, "modelpromotions", lag, asleep + 30.0),
+        Killed(round(at + asleep - 1.0, 3), second, 20.0, rng.random() < 0.7),
+    )
+
+
+def _unheard(rng: random.Random, replicas: int) -> Some:
+    """Somebody changes the promotion, and the watch tells late."""
+    at, lag = round(rng.uniform(0.0, 3.0), 3), round(rng.uniform(1.0, 15.0), 1)
+    lags = (Lags(0.0, each, "modelpromotions", lag, 30.0) for each in REPLICAS[:replicas])
+    return (*lags, UserDoes(at, rng.choice(EDITS)))
+
+
+# The last three change how a story may end.
 _KINDS: tuple[tuple[float, Maker], ...] = (
     (5.0, _on_write),
     (2.0, _on_read),
@@ -305,6 +333,8 @@ _KINDS: tuple[tuple[float, Maker], ...] = (
     (1.0, _lags),
     (1.0, _event),
     (0.4, _compacted),
+    (1.0, _relay),
     (1.0, _pods_restart),
+    (1.0, _unheard),
     (5.0, _user_does),
 )

@@ -125,6 +125,13 @@ async def _deletes_lease(play: Play) -> None:
     await play.do(play.world.cluster.call, "DELETE", path)
 
 
+EDITS = (
+    "suspends the promotion for eight seconds",
+    "pins version 1",
+    "deletes the promotion and makes it again",
+    "says Hold",
+    "says Rollback",
+)
 DEEDS: dict[str, Deed] = {
     "moves champion to version 1": _moves("1"),
     "moves champion to version 2": _moves("2"),
