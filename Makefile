@@ -47,8 +47,12 @@ test-e2e: $(READY)  ## real pods on a real node; root, or PODIUM_TEST_USE_KUBECO
 	$(BIN)/pytest -v --durations=15 tests/e2e
 
 .PHONY: faults
-faults: $(READY)  ## every call of every story broken, one at a time; hours. ARGS="--story rejected --writes"
-	$(BIN)/python -m tests.faults $(ARGS)
+faults: $(READY)  ## every call broken, one at a time (hours); N=10000 random schedules; SEED=123: that one again
+	$(BIN)/python -m tests.faults$(if $(SEED),.schedules --seed $(SEED) --shrink,$(if $(N),.schedules --count $(N))) $(ARGS)
+
+.PHONY: failovers
+failovers: $(READY)  ## N=100 failovers of two operators while promotions are under way (minutes)
+	$(BIN)/python -m tests.faults.failovers $(if $(N),--number $(N)) $(ARGS)
 
 .PHONY: mutations soak
 mutations: N ?= 300
