@@ -51,7 +51,7 @@ def control_cluster() -> Iterator[Kubectl]:
     name = os.environ.get("PODIUM_TEST_CLUSTER", "pytest")
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         name = f"{name}-{worker}"
-    keep = os.environ.get("PODIUM_TEST_KEEP") == "1" or _is_up(name)
+    keep = os.environ.get("PODIUM_TEST_KEEP") == "1" or is_up(name)
     cluster = testbed_cluster.up(name=name, size="control")
     try:
         yield with_crds(Kubectl(cluster.programs["kubectl"], cluster.kubeconfig))
@@ -91,7 +91,7 @@ def _kubectl_of_environment() -> Kubectl:
     return Kubectl(Path(program), Path(kubeconfig))
 
 
-def _is_up(name: str) -> bool:
+def is_up(name: str) -> bool:
     try:
         components = testbed_cluster.find(name).health()
     except TestbedError:

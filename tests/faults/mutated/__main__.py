@@ -18,7 +18,7 @@ from rich.table import Table
 
 from testbed import cluster as testbed_cluster
 from testbed.mlflow import MlflowServer
-from tests.conftest import with_crds
+from tests.conftest import is_up, with_crds
 from tests.faults.mutated import cases
 from tests.faults.mutated.api import Api
 from tests.faults.mutated.refusals import refuse
@@ -61,10 +61,12 @@ def run(
 
 @contextlib.contextmanager
 def servers(name: str, mlflow: str | None) -> Iterator[tuple[Path, str]]:
-    """A cluster of its own, and MLflow."""
+    """A cluster of its own, and MLflow. A cluster that was up before stays up."""
+    keep = is_up(name)
     cluster = testbed_cluster.up(name=name, size="control")
     with contextlib.ExitStack() as stack:
-        stack.callback(testbed_cluster.down, name)
+        if not keep:
+            stack.callback(testbed_cluster.down, name)
         with_crds(Kubectl(cluster.programs["kubectl"], cluster.kubeconfig))
         uri = mlflow or stack.enter_context(MlflowServer()).uri
         yield cluster.kubeconfig, uri

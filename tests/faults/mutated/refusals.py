@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tests.faults.mutated import oracle
-from tests.faults.mutated.api import JSON_PATCH, Answer, Api
+from tests.faults.mutated.api import Answer, Api
 from tests.faults.mutated.changes import PLURALS, Change, Moment
 from tests.faults.mutated.trial import Case, Result
 
@@ -77,9 +77,9 @@ def _create(api: Api, folder: str, kind: str, spec: Any, *, dry: bool = False) -
 
 
 def _change(api: Api, path: str, spec: Any, *, dry: bool = False) -> Answer:
+    """As `kubectl replace` does."""
     query = "?fieldValidation=Strict" + ("&dryRun=All" if dry else "")
-    patch = [{"op": "add", "path": "/spec", "value": spec}]
-    return api.send("PATCH", path + query, patch, JSON_PATCH)
+    return api.send("PUT", path + query, {**api.call("GET", path), "spec": spec})
 
 
 def _result(case: Case, answer: Answer) -> Result:

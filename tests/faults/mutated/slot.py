@@ -90,7 +90,7 @@ class Slot:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def counts(self, patience: float = 20.0) -> Counts:
+    def counts(self, patience: float = 60.0) -> Counts:
         """Raises AssertionError when the operator does not answer."""
         end = time.monotonic() + patience
         while True:
