@@ -9,32 +9,33 @@ import pytest
 from testbed import cluster as testbed_cluster
 from testbed.cluster import Cluster
 from testbed.mlflow import MlflowServer
-from tests.conftest import with_crds
+from tests.conftest import is_up, with_crds
 from tests.kubectl import Kubectl
 
 
-def _up(suffix: str) -> Cluster:
+def _apart(suffix: str) -> Iterator[Cluster]:
+    """What was up before the tests stays up."""
     if os.environ.get("PODIUM_TEST_USE_KUBECONFIG") == "1":
         pytest.skip("a cluster that is not the test bed's is not ours to break")
     parts = [os.environ.get("PODIUM_TEST_CLUSTER", "pytest"), suffix]
     parts += filter(None, [os.environ.get("PYTEST_XDIST_WORKER")])
-    cluster = testbed_cluster.up(name="-".join(parts), size="control")
+    name = "-".join(parts)
+    keep = is_up(name)
+    cluster = testbed_cluster.up(name=name, size="control")
     with_crds(Kubectl(cluster.programs["kubectl"], cluster.kubeconfig))
-    return cluster
+    yield cluster
+    if not keep:
+        cluster.down()
 
 
 @pytest.fixture(scope="session")
 def apart() -> Iterator[Cluster]:
-    cluster = _up("apart")
-    yield cluster
-    cluster.down()
+    yield from _apart("apart")
 
 
 @pytest.fixture(scope="session")
 def second_cluster() -> Iterator[Cluster]:
-    cluster = _up("second")
-    yield cluster
-    cluster.down()
+    yield from _apart("second")
 
 
 @pytest.fixture(scope="session")
