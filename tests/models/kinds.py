@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from tests.models import shapes
 from tests.models.shapes import Json, Shape
@@ -31,6 +32,8 @@ class Kind:
     custom: bool = False  # defined by a CRD
     created_by_put: bool = False
     complete: Callable[[Json], Json] = _as_is
+    # What Go's structs have before anything is set: nobody comes to own it.
+    empty: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def api_version(self) -> str:
@@ -120,6 +123,12 @@ def _namespace(body: Json) -> Json:
     return body
 
 
+_EMPTY_DEPLOYMENT: Json = {
+    "spec": {"strategy": {}, "template": {"metadata": {}, "spec": {"containers": []}}},
+    "status": {},
+}
+
+
 @cache
 def kinds() -> dict[tuple[str, str, str], Kind]:
     """By group, version and plural."""
@@ -146,6 +155,7 @@ def kinds() -> dict[tuple[str, str, str], Kind]:
             has_status=True,
             has_generation=True,
             complete=shapes.deployment_defaults,
+            empty=_EMPTY_DEPLOYMENT,
         ),
         Kind(
             "apps",
@@ -164,7 +174,14 @@ def kinds() -> dict[tuple[str, str, str], Kind]:
             has_status=True,
             complete=_autoscaler,
         ),
-        Kind("coordination.k8s.io", "v1", "leases", "Lease", created_by_put=True),
+        Kind(
+            "coordination.k8s.io",
+            "v1",
+            "leases",
+            "Lease",
+            created_by_put=True,
+            empty={"spec": {}},
+        ),
         Kind("events.k8s.io", "v1", "events", "Event", created_by_put=True),
         _custom("modelpromotions", "ModelPromotion"),
         _custom("modelregistries", "ModelRegistry"),

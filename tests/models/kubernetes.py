@@ -194,7 +194,8 @@ class ApiServer(Objects):
         if metadata.get("uid") not in (None, "", old.uid):
             words = f'Invalid value: "{metadata["uid"]}": field is immutable'
             name = target.where[1]
-            raise statuses.invalid(kind, name, "metadata.uid", words, "FieldValueInvalid")
+            # The generic checks and those of the kind both say so.
+            raise statuses.invalid(kind, name, "metadata.uid", words, "FieldValueInvalid", times=2)
 
     def _apply(self, asked: Asked, target: Target) -> Answered:
         kind, where = target.kind, target.where

@@ -31,6 +31,8 @@ def listed(storage: Storage, kind: Kind, namespace: str, query: Mapping[str, str
     rest = [each for each in every if each[0] > after and chosen(each[1].content)]
     limit = int(query.get("limit") or 0) or len(rest)
     metadata: Json = {"resourceVersion": str(revision if consistent else storage.revision)}
+    if kind.custom:
+        metadata["continue"] = ""
     if len(rest) > limit:
         metadata["continue"] = _token(
             revision if consistent else storage.revision, rest[limit - 1][0]

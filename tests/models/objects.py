@@ -52,7 +52,7 @@ class Objects:
         if operation == APPLY:
             sets = {by: fields.owned_by_config(config, kind.shape)}
         else:
-            sets = ownership.updated({}, new, {}, by, kind.shape, [("status",)])
+            sets = ownership.updated(dict(kind.empty), new, {}, by, kind.shape, [("status",)])
         stored = self._stored(new, ownership.timed({}, sets, rfc3339(self._now())))
         self.storage.put(kind, where, stored)
         return stored

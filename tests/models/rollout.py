@@ -174,10 +174,23 @@ def status(seen: Seen, now: str, *, created: bool = False) -> Json:
     words = f"Deployment {'has' if enough else 'does not have'} minimum availability."
     reason = "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable"
     _set(conditions, "Available", enough, reason, words, now)
+    _pause(conditions, deployment, now)
     if new is not None and not deployment["spec"].get("paused"):
         _progress(conditions, seen, new, old, counts, now, created=created)
     found: Json = {key: value for key, value in counts.items() if value}
     return found | {"conditions": list(conditions.values())}
+
+
+def _pause(conditions: dict[str, Json], deployment: Json, now: str) -> None:
+    """checkPausedConditions"""
+    was = conditions.get("Progressing")
+    reason = was["reason"] if was else ""
+    if reason == "ProgressDeadlineExceeded":
+        return
+    if deployment["spec"].get("paused"):
+        _set(conditions, "Progressing", None, "DeploymentPaused", "Deployment is paused", now)
+    elif reason == "DeploymentPaused":
+        _set(conditions, "Progressing", None, "DeploymentResumed", "Deployment is resumed", now)
 
 
 def _progress(
@@ -232,7 +245,7 @@ def times_out_at(deployment: Json, progressing: Json) -> datetime:
 def _set(
     conditions: dict[str, Json],
     kind: str,
-    true: bool,
+    true: bool | None,
     reason: str,
     message: str,
     now: str,
@@ -241,7 +254,7 @@ def _set(
 ) -> None:
     """`anew`: the time of the update moves although status and reason are the same."""
     was = conditions.get(kind)
-    word = "True" if true else "False"
+    word = {True: "True", False: "False", None: "Unknown"}[true]
     if was and was["status"] == word and was["reason"] == reason and not anew:
         return
     since = was["lastTransitionTime"] if was and was["status"] == word else now

@@ -93,7 +93,7 @@ def other_uid(kind: Kind, where: tuple[str, str], asked: str, found: str) -> Ref
     """A PUT that names the uid of the object that was there before."""
     # Built-in kinds lie under their plural, custom ones under group and plural.
     folder = f"{kind.group}/{kind.plural}" if kind.custom else kind.plural
-    key = "/".join(part for part in ("/kubernetes.io", folder, *where) if part)
+    key = "/".join(part for part in ("/registry", folder, *where) if part)
     return conflict(
         kind,
         where[1],
@@ -108,7 +108,14 @@ def owned_by_others(error: FieldConflictError) -> RefusedError:
 
 
 def invalid(
-    kind: Kind, name: str, field: str, words: str, cause: str, *, by_plural: bool = False
+    kind: Kind,
+    name: str,
+    field: str,
+    words: str,
+    cause: str,
+    *,
+    by_plural: bool = False,
+    times: int = 1,
 ) -> RefusedError:
     """One field that is wrong; `words` begin with what is wrong with it."""
     named = kind.plural if by_plural else kind.kind
@@ -116,7 +123,7 @@ def invalid(
     details = {
         **_details(kind, name),
         "kind": named,
-        "causes": [{"reason": cause, "message": words, "field": field}],
+        "causes": [{"reason": cause, "message": words, "field": field}] * times,
     }
     return _refused(422, "Invalid", f'{qualified} "{name}" is invalid: {field}: {words}', details)
 

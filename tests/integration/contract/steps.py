@@ -22,6 +22,7 @@ _TIMES = ("creationTimestamp", "deletionTimestamp", "time")
 _MOMENTS = ("creation_timestamp", "last_updated_timestamp")
 # Written by controllers at times of their own.
 _CONTROLLED = ("deployments",)
+_CONTROLLERS = ("kube-controller-manager",)
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,7 @@ class Played:
 
     def _masked_list(self, value: list[Any], *, controlled: bool, name: str) -> list[Any]:
         if name == "managedFields":
-            # Of Deployments only what was applied: updates begin with Go's empty structs.
-            value = [each for each in value if not controlled or each["operation"] == "Apply"]
+            value = [each for each in value if each["manager"] not in _CONTROLLERS]
         found = [self._masked(child, controlled=controlled) for child in value]
         if name in ("managedFields", "causes", "tags", "aliases", "latest_versions"):
             found.sort(key=lambda each: json.dumps(each, sort_keys=True))
@@ -186,7 +186,7 @@ def _status(rng: random.Random) -> Json:
     if rng.random() < 0.6:
         found["ledgerHead"] = f"sha256:{rng.choice('ab')}"
     if rng.random() < 0.6:
-        found["champion"] = {"version": rng.choice("12")}
+        found["champion"] = {"version": rng.choice("12"), "since": "2026-01-01T00:00:00Z"}
     return found
 
 
