@@ -26,7 +26,7 @@ from podium.runtime.reconciler import Memory, Reconciler
 
 @contextlib.contextmanager
 def act_before_persisting() -> Iterator[None]:
-    """Rule 1: what status is about to say is done before it is written."""
+    """Rule 1: what status and the ledger are about to say is done before it is written."""
     write_status = Reconciler._write_status
     last: dict[str, tuple[Observation, datetime]] = {}
 
@@ -38,7 +38,8 @@ def act_before_persisting() -> Iterator[None]:
         self: Reconciler, promotion: ModelPromotion, status: PromotionStatus
     ) -> ModelPromotion:
         seen, now = last[promotion.metadata.uid]
-        ahead = replace(seen, promotion=with_status(promotion, status=status))
+        ledger = replace(seen.ledger, head_seq=status.ledger_seq, head_hash=status.ledger_head)
+        ahead = replace(seen, promotion=with_status(promotion, status=status), ledger=ledger)
         decision = decide(ahead, now)
         name = Name(promotion.metadata.namespace, promotion.metadata.name)
         if decision.actions:

@@ -22,6 +22,7 @@ class Fault(StrEnum):
     LATE = "killed; takes effect when all is at rest again"
     PAUSED = "paused beyond its Lease; takes effect when it goes on, beside the next leader"
     LAGGING = "at the end killed; the next one's LIST and watch show the time after this call"
+    DELETED = "took effect; before its answer a user deletes the promotion, which watches tell late"
     AWAY = "took effect, then MLflow is away"
     KILL_AWAY = "took effect, killed, and MLflow is away when the next one starts"
 
@@ -59,7 +60,14 @@ ONE_CALL_FAULTS = (
     Fault.BROKEN,
     Fault.DELAYED,
 )
-MORE_FAULTS = (Fault.LATE, Fault.PAUSED, Fault.LAGGING, Fault.AWAY, Fault.KILL_AWAY)
+MORE_FAULTS = (
+    Fault.LATE,
+    Fault.PAUSED,
+    Fault.LAGGING,
+    Fault.DELETED,
+    Fault.AWAY,
+    Fault.KILL_AWAY,
+)
 
 
 def faults_of(call: Call) -> tuple[Fault, ...]:

@@ -19,9 +19,9 @@ from typing import Any
 from tests.faults.calls import Asked, Call, System
 from tests.faults.containers import Containers
 from tests.faults.fault import Fault
-from tests.faults.invariants import Watch
+from tests.faults.invariants import MOVES, Watch
 from tests.faults.process import Operator
-from tests.faults.proxy import Proxy, Servers
+from tests.faults.proxy import LAG_SECONDS, Proxy, Servers
 from tests.faults.stories import Play, Story, describe
 from tests.faults.world import World
 from tests.integration.operator.conftest import Registry
@@ -30,6 +30,7 @@ POLL_SECONDS = 1.0
 NOTICED_SECONDS = POLL_SECONDS + 3.0  # a poll, and what a machine full of trials takes for it
 REST_SECONDS = 3.0
 REST_PATIENCE = 30.0
+_PROMOTIONS = "modelpromotions"
 
 
 @dataclass
@@ -78,6 +79,7 @@ class Trial:
         self.server = ""
         self._servers, self._folder, self._breaks = servers, folder, breaks
         self._paused: Operator | None = None
+        self._deleted = False
         self._made = 0
 
     # What the proxy asks for
@@ -94,8 +96,16 @@ class Trial:
         assert self._paused is not None
         self._paused.resume()
 
-    def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
+    async def delete(self) -> None:
+        self._deleted = True
+        await asyncio.to_thread(self.world.cluster.call, "DELETE", self.world.path(_PROMOTIONS))
+
+    async def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
         self.watch.sends(asked, seat, leader, away)
+        if self._deleted and asked.what in MOVES:
+            path = self.world.path(_PROMOTIONS)
+            listed = await asyncio.to_thread(self.world.cluster.call, "GET", path)
+            self.watch.acts_for(asked, len(listed["items"]))
 
     async def wrote(self, asked: Asked) -> None:
         if asked.system is System.MLFLOW:
@@ -201,8 +211,14 @@ async def _play(trial: Trial, story: Story, proxy: Proxy) -> list[str]:
         proxy.arm()
         if story.starts:
             await asyncio.to_thread(trial.start)
-        await story.drive(play)
-        found = await _ended(trial, play, story, proxy)
+        told = asyncio.create_task(_told(trial, play, story, proxy))
+        deleted = asyncio.create_task(proxy.deleted.wait())
+        await asyncio.wait({told, deleted}, return_when=asyncio.FIRST_COMPLETED)
+        if proxy.deleted.is_set():
+            told.cancel()
+            return await _left_alone(proxy)
+        deleted.cancel()
+        found = await told
         if proxy.holds_late():
             found += await _repaired(trial, play, story, proxy)
         if proxy.shows_the_past():
@@ -211,6 +227,17 @@ async def _play(trial: Trial, story: Story, proxy: Proxy) -> list[str]:
     except AssertionError as error:
         found = [f"I5: {error}; {describe(trial.world.state())}"]
     return found
+
+
+async def _told(trial: Trial, play: Play, story: Story, proxy: Proxy) -> list[str]:
+    await story.drive(play)
+    return await _ended(trial, play, story, proxy)
+
+
+async def _left_alone(proxy: Proxy) -> list[str]:
+    """The promotion was deleted: the story ends here, and nothing that serves may change."""
+    await asyncio.sleep(LAG_SECONDS)
+    return [] if await _rest(proxy) else [f"I8: still writing: {proxy.seen[-3:]}"]
 
 
 async def _ended(trial: Trial, play: Play, story: Story, proxy: Proxy) -> list[str]:

@@ -16,6 +16,7 @@ from tests.faults.calls import Asked
 from tests.faults.stories import Story
 from tests.faults.world import State, World
 
+MOVES = ("registered-models/alias", "model-versions/transition-stage", "deployments")
 INTENTS = ("PromoteIntent", "RollbackIntent", "RevertIntent")
 
 
@@ -42,6 +43,11 @@ class Watch:
         if away and asked.what == "deployments":
             found.append(f"I4: a target changes while MLflow is away, for {away:.1f} s")
         self.violations += [f"at {asked.name}: {each}" for each in found]
+
+    def acts_for(self, asked: Asked, promotions: int) -> None:
+        """What changes what serves arrives, while so many promotions exist."""
+        if not promotions:
+            self.violations.append(f"at {asked.name}: rule 8: moved for a deleted promotion")
 
     def wrote(self, asked: Asked) -> None:
         if not self._begun or asked.what == "events":

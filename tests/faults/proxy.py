@@ -65,7 +65,10 @@ class Trial(Protocol):
     async def resume(self) -> None:
         """SIGCONT of the one that was paused."""
 
-    def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
+    async def delete(self) -> None:
+        """A user deletes the promotion."""
+
+    async def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
         """A write arrives from the operator of this seat, while that of `leader` holds the Lease
         and MLflow has been away for so many seconds."""
 
@@ -91,6 +94,7 @@ class Proxy:
         self._shown: Answer | None = None  # the LIST of promotions of an earlier time
         self._lagging: asyncio.Event | None = None
         self._leader: str | None = None
+        self.deleted = asyncio.Event()
         self.seen: list[Call] = []
         self.staleable: set[Call] = set()
         self.fired = False
@@ -147,12 +151,16 @@ class Proxy:
     async def lag(self) -> None:
         """A new operator sees promotions as they were, until its watch catches up. A read of the
         one promotion is never old: the API server's are quorum reads."""
-        self._lagging = asyncio.Event()
         self.fired = True
+        self._lagging = asyncio.Event()
         await self._trial.kill()
+        await self._catch_up()
+
+    async def _catch_up(self) -> None:
         await asyncio.sleep(LAG_SECONDS)
-        self._lagging.set()
-        self._lagging = None
+        if self._lagging is not None:
+            self._lagging.set()
+            self._lagging = None
 
     async def writes_beyond(self, number: int, seconds: float) -> bool:
         """Whether there are more writes than that within so many seconds."""
@@ -203,7 +211,7 @@ class Proxy:
             return _response(await self._forward(system, request, body))
         if asked.writes:
             seat = request.headers.get(SEAT_HEADER, "")
-            self._trial.sends(asked, seat, self._leader, self._away)
+            await self._trial.sends(asked, seat, self._leader, self._away)
         if self._counting is None:
             return _response(await self._do(system, request, body, asked))
         call = self._counting.name(asked)
@@ -267,6 +275,12 @@ class Proxy:
                 return _response(ANSWERS[fault])
             case Fault.HANG:
                 await asyncio.sleep(HANG_SECONDS)
+            case Fault.DELETED:
+                self._lagging = asyncio.Event()
+                await self._trial.delete()
+                self._go_on(self._catch_up())
+                self.deleted.set()
+                return _response(answer)
             case Fault.AWAY:
                 self._go_away(1.5)  # a pass that has seen all may end
                 return _response(answer)
@@ -372,16 +386,21 @@ class Proxy:
             return Answer(answer.status, kind, await answer.read(), headers)
 
     async def _stream(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        if path.endswith(_PROMOTIONS) and self._lagging is not None:
-            await self._lagging.wait()
+        await self._told_in_time(path)
         async with self._upstream(System.KUBERNETES, request, b"") as answer:
             response = web.StreamResponse(status=answer.status)
             response.content_type = answer.content_type
             with contextlib.suppress(ConnectionError):  # the operator was killed
                 await response.prepare(request)
                 async for chunk in answer.content.iter_any():
+                    await self._told_in_time(path)
                     await response.write(chunk)
             return response
+
+    async def _told_in_time(self, path: str) -> None:
+        """What a watch of promotions shows, it shows late while it lags."""
+        if path.endswith(_PROMOTIONS) and self._lagging is not None:
+            await self._lagging.wait()
 
     def _upstream(self, system: System, request: web.BaseRequest, body: bytes) -> Any:
         to_kubernetes = system is System.KUBERNETES

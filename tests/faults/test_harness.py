@@ -69,7 +69,10 @@ class Hands:
     async def resume(self) -> None:
         self.did.append("resume")
 
-    def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
+    async def delete(self) -> None:
+        self.did.append("delete")
+
+    async def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
         self.sent.append((seat, leader, away))
 
     async def wrote(self, asked: Asked) -> None:
@@ -213,6 +216,13 @@ async def test_a_new_operator_lists_the_past(monkeypatch: pytest.MonkeyPatch) ->
         assert await there.ask("GET", promotions) == 5
 
 
+async def test_a_promotion_is_deleted_before_the_answer_comes() -> None:
+    async with scene(SET_ALIAS, Fault.DELETED) as there:
+        assert await there.set_alias() == 1
+        assert there.hands.did == [f"wrote {SET_ALIAS.name}", "delete"]
+        assert there.proxy.deleted.is_set()
+
+
 async def test_the_proxy_tells_who_writes_and_who_leads() -> None:
     async with scene(SET_ALIAS, Fault.LOST) as there:
         await there.ask("PATCH", DEPLOYMENT, {})
@@ -252,6 +262,15 @@ def test_no_target_may_change_while_mlflow_is_away() -> None:
     assert not there.violations
     there.sends(target, "seat1", "seat1", 2.0)
     assert "I4: a target changes while MLflow is away" in there.violations[0]
+
+
+def test_nothing_may_move_for_a_deleted_promotion() -> None:
+    asked = Asked(System.MLFLOW, "post registered-models/alias 2", True, "registered-models/alias")
+    there = watch()
+    there.acts_for(asked, 1)
+    assert not there.violations
+    there.acts_for(asked, 0)
+    assert "rule 8" in there.violations[0]
 
 
 def pod(restarts: int, env: list[dict[str, str]] | None = None) -> dict[str, Any]:
