@@ -22,6 +22,7 @@ from tests.kubectl import Kubectl
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run on several workers, one takes a whole file, for its fixtures are dear, and
     one takes all of tests/e2e, for a machine has one real node."""
