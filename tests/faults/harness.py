@@ -98,14 +98,19 @@ class Trial:
 
     async def delete(self) -> None:
         self._deleted = True
-        await asyncio.to_thread(self.world.cluster.call, "DELETE", self.world.path(_PROMOTIONS))
+        for each in await self._promotions():
+            path = self.world.path(_PROMOTIONS, each["metadata"]["name"])
+            await asyncio.to_thread(self.world.cluster.call, "DELETE", path)
 
     async def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
         self.watch.sends(asked, seat, leader, away)
         if self._deleted and asked.what in MOVES:
-            path = self.world.path(_PROMOTIONS)
-            listed = await asyncio.to_thread(self.world.cluster.call, "GET", path)
-            self.watch.acts_for(asked, len(listed["items"]))
+            self.watch.acts_for(asked, len(await self._promotions()))
+
+    async def _promotions(self) -> list[dict[str, Any]]:
+        path = self.world.path(_PROMOTIONS)
+        listed = await asyncio.to_thread(self.world.cluster.call, "GET", path)
+        return list(listed["items"])
 
     async def wrote(self, asked: Asked) -> None:
         if asked.system is System.MLFLOW:
