@@ -17,7 +17,7 @@ NODE := $(if $(filter 0,$(shell id -u))$(filter 1,$(PODIUM_TEST_USE_KUBECONFIG))
 KINDS := $(wildcard tests/e2e tests/integration tests/faults tests/unit)
 # Most tests wait for a server most of the time, so there is one worker more than CI has cores.
 WORKERS ?= 3
-SPREAD := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+SPREAD := -n $(WORKERS) --no-loadscope-reorder
 
 .PHONY: help
 help:  ## list these commands
