@@ -111,9 +111,9 @@ def tell(seed: str, drawn: Drawn) -> str:
 def replay(seed: str, drawn: Drawn, shrink: bool) -> int:
     schedule = drawn.schedule(seed)
     outcome = _play(schedule, drawn.broken, logging.INFO)
-    print("\n".join(outcome.trace[:-1]))
+    print("\n".join(outcome.told))
     print("\n".join([*schedule.words(), *(f"  => {one}" for one in outcome.violations)]))
-    print(f"digest {outcome.digest[:16]}, {outcome.seconds:.2f} s of CPU")
+    print(f"digest {outcome.digest}, {outcome.seconds:.2f} s of CPU")
     if outcome.violations and shrink:
         print(f"\nshrunk:\n{tell(seed, drawn)}")
     return 1 if outcome.violations else 0
@@ -151,11 +151,11 @@ def main() -> int:
     parser.add_argument("--shrink", action="store_true", help="with --seed: make it short")
     parser.add_argument("--story", choices=sorted(STORIES), help="only this one")
     parser.add_argument(
-        "--broken", choices=sorted(BREAKS), help="a deliberate break of the operator"
+        "--break", dest="breaks", choices=sorted(BREAKS), help="a deliberate break of the operator"
     )
     parser.add_argument("--at-once", type=int, default=1, help="processes")
     given = parser.parse_args()
-    drawn = Drawn(given.story, given.broken)
+    drawn = Drawn(given.story, given.breaks)
     if given.seed is not None:
         return replay(given.seed, drawn, given.shrink)
     return many(range(given.first, given.first + given.count), drawn, given.at_once)

@@ -46,6 +46,7 @@ from tests.faults.world import World
 NAMESPACE = "stories"
 PATIENCE = 400.0  # simulated seconds: longer than every backoff, breaker and Lease together
 REST_SECONDS = 15.0
+SETTLED_SECONDS = 4.0  # before the story begins, when nothing goes wrong yet
 BACK_SECONDS = 1.0  # until a killed replica is started again
 _KEY = base64.b64encode(bytes(range(32))).decode()
 
@@ -59,6 +60,7 @@ class Outcome:
     fired: list[str] = field(default_factory=list)
     hows: list[str] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)  # the trace, with the operator's log in between
     simulated: float = 0.0
     seconds: float = 0.0
 
@@ -118,7 +120,7 @@ class _Handler(logging.Handler):
         if record.exc_info and record.levelno >= logging.ERROR:
             said = logging.Formatter("%(message)s").format(record)
             self._trial.outcome.violations.append(f"{process.name}: {said}")
-        self._trial.note(f"{process.name}:   {record.levelname} {record.getMessage()}")
+        self._trial.say(f"{process.name}:   {record.levelname} {record.getMessage()}")
 
 
 class Trial:
@@ -161,7 +163,11 @@ class Trial:
         )
 
     def note(self, what: str) -> None:
-        self.outcome.trace.append(f"{self._loop.time() - START:9.3f} {what}")
+        self.say(what)
+        self.outcome.trace.append(self.outcome.told[-1])
+
+    def say(self, what: str) -> None:
+        self.outcome.told.append(f"{self._loop.time() - START:9.3f} {what}")
 
     def _exception(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         process = current()
@@ -178,7 +184,7 @@ class Trial:
         for replica in self.replicas.values():
             replica.start()
         await self._story.given(self.play)
-        await self._rest(PATIENCE)
+        await self._rest(PATIENCE, SETTLED_SECONDS)
         self._arm()
         self.note("the story begins")
         happening = [asyncio.create_task(self._happen(one)) for one in self.schedule.injections]
@@ -295,12 +301,12 @@ class Trial:
         process.pause()
         self._loop.call_later(seconds, process.resume)
 
-    async def _rest(self, within: float) -> bool:
-        """Waits until nothing was written for a while. False: it never stopped."""
+    async def _rest(self, within: float, quiet: float = REST_SECONDS) -> bool:
+        """Waits until nothing was written for so long. False: it never stopped."""
         end = self._loop.time() + within
         while self._loop.time() < end:
             before = self.network.writes
-            await asyncio.sleep(REST_SECONDS)
+            await asyncio.sleep(quiet)
             if self.network.writes == before:
                 return True
         return False

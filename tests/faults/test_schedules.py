@@ -1,0 +1,91 @@
+"""Random schedules in simulated time (docs/testing.md): seconds each, no server, no cluster."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.breaks import BREAKS, broken
+from tests.faults.schedules.schedule import FAR, ClockSet, OnCall, Schedule, draw
+from tests.faults.schedules.shrink import shrunk
+from tests.faults.schedules.trial import Outcome, play
+from tests.faults.stories import STORIES
+
+SEEDS = 200
+PORTION = 20  # so that workers can share them
+ROOT = Path(__file__).parents[2]
+# Stories in which the break is looked for, and what names it.
+CAUGHT = {
+    "act-before-persisting": ("rolled-back-by-decision", "I5"),
+    "skip-uncached-read": ("second-champion-alias", "rule 3"),
+    "constant-move-id": ("old-pod-restarted", "serves 2, the champion is 1"),
+}
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PORTION))
+def test_what_must_hold_holds_in_every_schedule(first: int) -> None:
+    failed = []
+    for seed in range(first, first + PORTION):
+        schedule = draw(str(seed))
+        if violations := play(schedule).violations:
+            failed += [*schedule.words(), *violations]
+    assert not failed, "\n".join([*failed, "Replay: make faults SEED=the seed"])
+
+
+def test_without_faults_every_story_ends_as_it_says() -> None:
+    for story in STORIES:
+        outcome = play(Schedule("quiet", story, 1, ()))
+        assert not outcome.violations, f"{story}: {outcome.violations}"
+
+
+def test_a_seed_is_the_same_run_each_time_in_every_process() -> None:
+    digest = play(draw("7")).digest
+    assert play(draw("7")).digest == digest != play(draw("8")).digest
+    path = f"{ROOT}:{ROOT / 'operator'}"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.schedules", "--seed", "7"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=True,
+    )
+    assert f"digest {digest}," in done.stdout
+
+
+def test_what_is_drawn_is_not_always_the_same() -> None:
+    drawn = [draw(str(seed)) for seed in range(SEEDS)]
+    kinds = {type(one) for schedule in drawn for one in schedule.injections}
+    assert {schedule.story for schedule in drawn} == set(STORIES)
+    assert len(kinds) == 12
+    assert {one.how for s in drawn for one in s.injections if isinstance(one, OnCall)} > set()
+    assert any(schedule.meddled for schedule in drawn)
+    assert Schedule("", "rejected", 1, (ClockSet(1.0, "a", FAR),)).meddled
+
+
+def test_most_of_what_is_to_break_does() -> None:
+    outcomes = [play(draw(str(seed))) for seed in range(40)]
+    asked = sum(isinstance(one, OnCall) for o in outcomes for one in o.schedule.injections)
+    assert sum(len(outcome.fired) for outcome in outcomes) > asked / 2
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_break_of_the_operator_is_found(name: str) -> None:
+    story, says = CAUGHT[name]
+    with broken(name):
+        failed = _first_failing(story)
+        assert failed is not None, f"{name} was not noticed"
+        assert any(says in violation for violation in failed.violations), failed.violations
+
+        short = shrunk(failed.schedule, lambda schedule: bool(play(schedule).violations))
+        assert play(short).violations
+        assert len(short.injections) <= len(failed.schedule.injections)
+    assert not play(failed.schedule).violations
+
+
+def _first_failing(story: str) -> Outcome | None:
+    outcomes = (play(draw(str(seed), (story,))) for seed in range(60))
+    return next((outcome for outcome in outcomes if outcome.violations), None)
