@@ -54,7 +54,13 @@ class Replica:
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Linux shares out the processors by session: one that starts takes no other's.
+                start_new_session=True,
+                env=env,
             )
         self.starts += 1
 
