@@ -32,6 +32,8 @@ Element = str | Key | Member
 Path = tuple[Element, ...]
 Paths = frozenset[Path]
 
+_ABSENT = object()  # as opposed to null: a map that lost all its fields is still there
+
 # The API server keeps these itself, so nobody owns them.
 _NOT_OWNED: Paths = frozenset(
     {("apiVersion",), ("kind",), ("metadata",)}
@@ -80,9 +82,9 @@ def _compare(
     if old is new:
         return
     if _is_leaf(old, new, names, shape):
-        if old is None:
+        if old is _ABSENT:
             added.add(path)
-        elif new is None:
+        elif new is _ABSENT:
             removed.add(path)
         elif old != new:
             modified.add(path)
@@ -91,15 +93,18 @@ def _compare(
     for element in before.keys() | after.keys():
         below = (*names, element) if isinstance(element, str) else names
         here = (*path, element)
-        _compare(before.get(element), after.get(element), here, below, shape, into)
-    if old is None:
+        were, are = before.get(element, _ABSENT), after.get(element, _ABSENT)
+        _compare(were, are, here, below, shape, into)
+    if old is _ABSENT:
         added.add(path)
-    elif new is None:
+    elif new is _ABSENT:
         removed.add(path)
 
 
 def _is_leaf(old: Any, new: Any, names: Names, shape: Shape) -> bool:
-    if not old and not new:
+    if old in (_ABSENT, None, {}) and new in (_ABSENT, None, {}):
+        return True
+    if old in (_ABSENT, None, []) and new in (_ABSENT, None, []):
         return True
     return not any(_is_granular(one, names, shape) for one in (old, new))
 
@@ -118,10 +123,10 @@ def _children(value: Any, names: Names, shape: Shape) -> dict[Element, Any]:
     if names in shape.sets:
         return {Member(item): item for item in value}
     keys = shape.keyed[names]
-    return {_key(item, keys): item for item in value}
+    return {key_of(item, keys): item for item in value}
 
 
-def _key(item: Json, keys: Iterable[str]) -> Key:
+def key_of(item: Json, keys: Iterable[str]) -> Key:
     # A port without protocol is TCP: the only default that is part of a key.
     found = {key: item.get(key, "TCP" if key == "protocol" else None) for key in sorted(keys)}
     return Key(tuple((key, value) for key, value in found.items() if value is not None))
@@ -149,19 +154,47 @@ def merged(live: Any, config: Any, names: Names, shape: Shape) -> Any:
             below = (*names, key)
             found[key] = merged(live[key], child, below, shape) if key in live else child
         return found
-    # Items of the configuration come in its order; others keep their place before or behind.
-    theirs = _children(config, names, shape)
-    mine = _children(live, names, shape)
-    items = {
-        element: merged(item, theirs[element], names, shape) if element in theirs else item
-        for element, item in mine.items()
-    }
-    items |= {element: item for element, item in theirs.items() if element not in mine}
-    return list(items.values())
+    theirs, mine = _children(config, names, shape), _children(live, names, shape)
+    return [
+        merged(mine[element], theirs[element], names, shape)
+        if element in mine and element in theirs
+        else copy.deepcopy(theirs[element])
+        if element in theirs
+        else mine[element]
+        for element in _interleaved(list(mine), list(theirs))
+    ]
+
+
+def _interleaved(mine: list[Element], theirs: list[Element]) -> list[Element]:
+    """The order of a merged list: theirs as it is, mine among them as far as it goes."""
+    shared = [element for element in theirs if element in mine]
+    order: list[Element] = []
+    left, right = list(mine), list(theirs)
+    while left or right:
+        if left and right:
+            if left[0] == right[0]:
+                order.append(right.pop(0))
+                left.pop(0)
+                shared = shared[1:]
+                continue
+            if left[0] in theirs and shared and shared[0] != left[0]:
+                left.pop(0)  # shared, but not what comes next of the shared ones
+                continue
+        if left and left[0] not in theirs:
+            order.append(left.pop(0))
+            continue
+        if left and left[0] in order:
+            left.pop(0)
+        if right:
+            element = right.pop(0)
+            order.append(element)
+            if shared and shared[0] == element:
+                shared = shared[1:]
+    return order
 
 
 def without(value: Any, gone: Paths, shape: Shape) -> Any:
-    """`value` without the fields of these paths; maps and lists that end up empty go too."""
+    """`value` without the fields of these paths; maps and lists that end up empty become null."""
     return _without(value, (), (), gone, shape)
 
 
@@ -174,12 +207,19 @@ def _without(value: Any, path: Path, names: Names, gone: Paths, shape: Shape) ->
         if here in gone:
             continue
         below = (*names, element) if isinstance(element, str) else names
-        left = _without(child, here, below, gone, shape)
-        if left is not None:
-            kept[element] = left
+        kept[element] = _without(child, here, below, gone, shape)
     if not kept:
         return None
     return kept if isinstance(value, dict) else list(kept.values())
+
+
+def without_nulls(value: Any) -> Any:
+    """As Go's structs are written: what is null is not there."""
+    if isinstance(value, dict):
+        return {key: without_nulls(child) for key, child in value.items() if child is not None}
+    if isinstance(value, list):
+        return [without_nulls(child) for child in value]
+    return value
 
 
 def with_named(paths: Paths, shape: Shape) -> Paths:

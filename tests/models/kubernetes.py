@@ -13,7 +13,6 @@ all that is in it are gone at once. Controllers are in `workloads`.
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable
 from datetime import datetime
@@ -110,6 +109,8 @@ class ApiServer(Objects):
         metadata = body.setdefault("metadata", {})
         if metadata.get("generateName") and not metadata.get("name"):
             metadata["name"] = metadata["generateName"] + f"{self._rng.getrandbits(20):05x}"
+        if metadata.get("resourceVersion"):
+            raise statuses.bad_request("resourceVersion should not be set on objects to be created")
         where = (target.namespace, str(metadata.get("name") or ""))
         made = self.create(target.kind, where, body, _manager_name(asked))
         return statuses.answered(made.content, 201)
@@ -221,7 +222,6 @@ class ApiServer(Objects):
                 raise statuses.invalid(kind, where[1], "spec.selector", words, "FieldValueRequired")
             made = self.create(kind, where, config, name, operation=APPLY)
             return statuses.answered(made.content, 201)
-        self._check_patched(target, metadata, old)
         manager = Manager(name, APPLY, kind.api_version, target.subresource)
         live = {key: value for key, value in old.content.items() if key != "metadata"}
         live["metadata"] = {k: v for k, v in old.metadata.items() if k != "managedFields"}
@@ -236,8 +236,10 @@ class ApiServer(Objects):
             )
         except ownership.FieldConflictError as error:
             raise statuses.owned_by_others(error) from error
-        completed = kind.complete(copy.deepcopy(new))
-        owners = ownership.timed(old.owners, sets, rfc3339(self._now()))
+        self._check_patched(target, metadata, old)
+        moment = "" if new == live else rfc3339(self._now())
+        owners = ownership.timed(old.owners, sets, manager, moment)
+        completed = self.completed(kind, new)
         return statuses.answered(self.keep(kind, where, old, completed, owners).content)
 
     def _delete(self, asked: Asked, target: Target) -> Answered:

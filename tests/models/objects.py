@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from tests.models import fields, ownership, statuses
+from tests.models import fields, ownership, shapes, statuses
 from tests.models.fields import Path
 from tests.models.kinds import Kind, kind_of, kinds
 from tests.models.ownership import APPLY, UPDATE, Manager, Owners
@@ -42,22 +42,23 @@ class Objects:
         """A new object, made of `body`. Raises RefusedError."""
         if where[0] and self.storage.find(kind_of("namespaces"), ("", where[0])) is None:
             raise statuses.not_found(kind_of("namespaces"), where[0])
-        if self.storage.find(kind, where) is not None:
-            raise statuses.already_exists(kind, where[1])
-        if body.get("metadata", {}).get("resourceVersion"):
-            raise statuses.bad_request("resourceVersion should not be set on objects to be created")
+        there = self.storage.find(kind, where)
+        if there is not None:
+            ending = "deletionTimestamp" in there.metadata
+            raise statuses.already_exists(kind, where[1], ending=ending)
         config = {key: value for key, value in body.items() if key != "status"}
-        new = self._completed(kind, where, config)
+        new = self._made(kind, where, config)
         by = Manager(manager, operation, kind.api_version)
         if operation == APPLY:
-            sets = {by: fields.owned_by_config(config, kind.shape)}
+            owned = fields.owned_by_config(config, kind.shape)
+            sets = {by: owned} if owned else {}
         else:
             sets = ownership.updated(dict(kind.empty), new, {}, by, kind.shape, [("status",)])
-        stored = self._stored(new, ownership.timed({}, sets, rfc3339(self._now())))
+        stored = self._stored(new, ownership.timed({}, sets, by, rfc3339(self._now())))
         self.storage.put(kind, where, stored)
         return stored
 
-    def _completed(self, kind: Kind, where: Where, config: Json) -> Json:
+    def _made(self, kind: Kind, where: Where, config: Json) -> Json:
         """A new object with all that the server fills in."""
         new = copy.deepcopy({"apiVersion": kind.api_version, "kind": kind.kind, **config})
         sent = new.get("metadata") or {}
@@ -71,7 +72,7 @@ class Objects:
             metadata["generation"] = 1
         if where[0]:
             metadata["namespace"] = where[0]
-        new = kind.complete({**new, "metadata": metadata})
+        new = self.completed(kind, {**new, "metadata": metadata})
         if kind.has_status and not kind.custom:
             new["status"] = {"phase": "Pending"} if kind.plural == "pods" else {}
         return new
@@ -94,11 +95,23 @@ class Objects:
                 new |= {"status": old.content["status"]} if "status" in old.content else {}
         new["metadata"] = next_metadata(old.metadata, new.get("metadata") or {})
         if kind.custom or not subresource:
-            new = kind.complete(copy.deepcopy(new))
+            new = self.completed(kind, new)
         by = Manager(manager, UPDATE, kind.api_version, subresource)
         sets = ownership.updated(old.content, new, old.owners, by, kind.shape, ignored)
-        owners = ownership.timed(old.owners, sets, rfc3339(self._now()))
+        owners = ownership.timed(old.owners, sets, by, rfc3339(self._now()))
         return self.keep(kind, where, old, new, owners)
+
+    def completed(self, kind: Kind, content: Json) -> Json:
+        """With what the server fills in and without what it drops. Raises RefusedError."""
+        try:
+            if not kind.custom:
+                content = fields.without_nulls(content)
+            return kind.complete(copy.deepcopy(content))
+        except shapes.NullError as error:
+            name, words = content["metadata"]["name"], 'Invalid value: "null"'
+            raise statuses.invalid(
+                kind, name, str(error), words, "FieldValueTypeInvalid"
+            ) from error
 
     def keep(self, kind: Kind, where: Where, old: Stored, new: Json, owners: Owners) -> Stored:
         """Stores `new`, unless nothing but times of managed fields changed."""
@@ -107,11 +120,15 @@ class Objects:
             new["metadata"]["generation"] = old.metadata["generation"] + 1
         if _plain(new) == _plain(old.content) and _paths(owners) == _paths(old.owners):
             return old
-        stored = self._stored(new, owners)
-        self.storage.put(kind, where, stored)
         waited = new["metadata"].get("deletionTimestamp") and kind.plural != "pods"
         if waited and not new["metadata"].get("finalizers"):
+            # The last finalizer goes: the object is deleted instead of written.
             self.storage.delete(kind, where)
+            last = self._stored(new, owners)
+            last.metadata["resourceVersion"] = str(old.revision)
+            return last
+        stored = self._stored(new, owners)
+        self.storage.put(kind, where, stored)
         return stored
 
     def delete(self, kind: Kind, where: Where, *, at_once: bool = False) -> Stored | None:
@@ -145,7 +162,9 @@ class Objects:
     def _stored(self, content: Json, owners: Owners) -> Stored:
         revision = self.storage.next_revision
         metadata = {**content["metadata"], "resourceVersion": str(revision)}
-        metadata["managedFields"] = ownership.managed_fields(owners)
+        metadata.pop("managedFields", None)
+        if owners:
+            metadata["managedFields"] = ownership.managed_fields(owners)
         return Stored({**content, "metadata": metadata}, owners, revision)
 
 

@@ -76,6 +76,9 @@ def applied(
     """The object after an apply, and who owns what then. Raises FieldConflictError."""
     before = owners[manager].paths if manager in owners else frozenset()
     sets = {one: owned.paths for one, owned in owners.items()}
+    if not sets:
+        first = Manager("before-first-apply", UPDATE, manager.api_version)
+        sets = updated({}, live, {}, first, shape, [("status",)])
     sets[manager] = fields.owned_by_config(config, shape)
     new = _pruned(fields.merged(live, config, (), shape), before, sets, shape)
     return new, _settled(live, new, sets, manager, shape, force=force)
@@ -85,6 +88,8 @@ def updated(
     live: Json, new: Json, owners: Owners, manager: Manager, shape: Shape, ignored: Sequence[Path]
 ) -> dict[Manager, Paths]:
     """Who owns what after `new` was written over `live` by other means than apply."""
+    if not owners and live.get("metadata"):
+        return {}  # what begins with no owner is not tracked before its first apply
     sets = {one: owned.paths for one, owned in owners.items()}
     difference = fields.compare(live, new, shape)
     gone, touched = difference.removed, difference.added | difference.modified
@@ -126,12 +131,18 @@ def _settled(
     return {one: paths for one, paths in sets.items() if paths}
 
 
-def timed(owners: Owners, sets: Mapping[Manager, Paths], now: str) -> dict[Manager, Owned]:
-    """Each manager's fields with the time at which they last changed."""
+def timed(
+    owners: Owners, sets: Mapping[Manager, Paths], by: Manager, now: str
+) -> dict[Manager, Owned]:
+    """Each manager's fields with the time at which it last changed something.
+
+    `now` is "" when the object did not change: an apply that only comes to own what is there
+    already leaves no time.
+    """
     found = {}
     for manager, paths in sets.items():
-        known = owners.get(manager)
-        found[manager] = known if known and known.paths == paths else Owned(paths, now)
+        since = owners[manager].since if manager in owners else ""
+        found[manager] = Owned(paths, (now or since) if manager == by else since)
     return found
 
 
@@ -148,10 +159,11 @@ def _entry(manager: Manager, owned: Owned) -> Json:
         "manager": manager.name,
         "operation": manager.operation,
         "apiVersion": manager.api_version,
-        "time": owned.since,
         "fieldsType": "FieldsV1",
         "fieldsV1": fields.fields_v1(owned.paths),
     }
+    if owned.since:
+        entry["time"] = owned.since
     if manager.subresource:
         entry["subresource"] = manager.subresource
     return entry

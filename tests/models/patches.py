@@ -37,18 +37,31 @@ def strategic_merge_patch(value: Any, patch: Any, names: Names, shape: Shape) ->
                 found[key] = strategic_merge_patch(found.get(key), child, (*names, key), shape)
         return found
     if isinstance(patch, list) and isinstance(value, list) and names in shape.keyed:
-        keys = shape.keyed[names]
-        items = {fields._key(item, keys): item for item in value}
-        for item in patch:
-            key = fields._key(item, keys)
-            if item.get("$patch") == "delete":
-                items.pop(key, None)
-            else:
-                items[key] = strategic_merge_patch(items.get(key), item, names, shape)
-        return list(items.values())
+        return _merged_items(value, patch, names, shape)
     if isinstance(patch, list) and isinstance(value, list) and names in shape.sets:
         return [*value, *(item for item in patch if item not in value)]
     return copy.deepcopy(patch)
+
+
+def _merged_items(value: list[Json], patch: list[Json], names: Names, shape: Shape) -> list[Json]:
+    """Those of the patch in its order, and among them the others where they were."""
+    keys = shape.keyed[names]
+    before = {fields.key_of(item, keys): item for item in value}
+    asked = {fields.key_of(item, keys): item for item in patch}
+    theirs = [key for key, item in asked.items() if item.get("$patch") != "delete"]
+    others = [key for key in before if key not in asked]
+    place = {key: number for number, key in enumerate(before)}
+    order = []
+    while others or theirs:
+        known = bool(others and theirs) and theirs[0] in place
+        first = not theirs or (known and place[others[0]] < place[theirs[0]])
+        order.append((others if first else theirs).pop(0))
+    return [
+        strategic_merge_patch(before.get(key), asked[key], names, shape)
+        if key in asked
+        else before[key]
+        for key in order
+    ]
 
 
 def json_patch(value: Json, operations: list[Json]) -> Json:

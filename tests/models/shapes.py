@@ -144,25 +144,32 @@ def with_defaults(value: Any, schema: Json) -> Any:
     return value
 
 
-def pruned(value: Any, schema: Json, *, top: bool = True) -> Any:
-    """`value` without the fields that the schema does not know; nulls of no use go too."""
+class NullError(Exception):
+    """A null where the schema wants a value: the path of the field."""
+
+
+def pruned(value: Any, schema: Json, path: str = "") -> Any:
+    """`value` without the fields that the schema does not know. Raises NullError."""
     if isinstance(value, list):
         items = schema.get("items") or {}
-        return [pruned(item, items, top=False) for item in value]
+        return [pruned(item, items, f"{path}[{number}]") for number, item in enumerate(value)]
     if not isinstance(value, dict) or schema.get("x-kubernetes-preserve-unknown-fields"):
         return value
     properties = schema.get("properties") or {}
     extra = schema.get("additionalProperties")
     found = {}
     for key, child in value.items():
-        if top and key in ("apiVersion", "kind", "metadata"):
+        known = properties.get(key)
+        if not path and key in ("apiVersion", "kind", "metadata"):
             found[key] = child
-        elif child is None and not (properties.get(key) or {}).get("nullable"):
-            continue
-        elif key in properties:
-            found[key] = pruned(child, properties[key], top=False)
+        elif known is not None:
+            if child is None and "default" in known:
+                continue
+            if child is None and not known.get("nullable"):
+                raise NullError(f"{path}.{key}".lstrip("."))
+            found[key] = pruned(child, known, f"{path}.{key}")
         elif extra:
-            found[key] = pruned(child, extra, top=False) if isinstance(extra, dict) else child
+            found[key] = pruned(child, extra, f"{path}.{key}") if extra is not True else child
     return found
 
 

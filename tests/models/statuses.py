@@ -72,8 +72,10 @@ def not_allowed(method: str) -> RefusedError:
     )
 
 
-def already_exists(kind: Kind, name: str) -> RefusedError:
+def already_exists(kind: Kind, name: str, *, ending: bool = False) -> RefusedError:
     message = f'{kind.qualified} "{name}" already exists'
+    if ending:
+        message = f"object is being deleted: {message}"
     return _refused(409, "AlreadyExists", message, _details(kind, name))
 
 

@@ -18,6 +18,7 @@ from tests.integration.contract.transport import Got, Json
 
 NO_UID = "00000000-0000-4000-8000-000000000000"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_VERSION = re.compile(r"(?<= in record )\((\d+)\)|(?<= in the precondition )\((\d+)\)")
 _TIMES = ("creationTimestamp", "deletionTimestamp", "time")
 _MOMENTS = ("creation_timestamp", "last_updated_timestamp")
 # Written by controllers at times of their own.
@@ -76,6 +77,11 @@ class Played:
 
     def masked(self, step: Step, got: Got) -> tuple[int, Any]:
         """The answer with a name for each value that the server chose, the same at each place."""
+        if got.status == 422:
+            # Validation is not modelled: that something is wrong must agree, not all that is.
+            causes = (got.body.get("details") or {}).get("causes") or []
+            about = {each["field"] for each in causes if each["field"].startswith("metadata.")}
+            return got.status, [got.body["reason"], sorted(about)]
         controlled = any(f"/{plural}" in step.path for plural in _CONTROLLED)
         return got.status, self._masked(got.body, controlled=controlled)
 
@@ -120,6 +126,9 @@ class Played:
         if self.namespace:
             value = value.replace(self.namespace, "the-namespace")
         value = _UUID.sub(lambda found: self._label("uid", found[0]), value)
+        value = _VERSION.sub(
+            lambda found: f"({self._label('version', found[1] or found[2])})", value
+        )
         if name == "message" and "Apply failed with" in value:
             return "\n".join(sorted(value.splitlines()))
         return value
