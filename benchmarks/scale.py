@@ -10,6 +10,8 @@ import argparse
 import asyncio
 import contextlib
 import datetime
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,6 +27,8 @@ from benchmarks.report import Report
 from benchmarks.usage import load, machine
 from benchmarks.watching import Watching
 
+# No limit of rollouts: it would be the answer to how fast a thousand promotions go.
+FLAGS = ("--max-rollouts=0", "--log-level=warning")
 _console = Console(stderr=True)
 
 
@@ -77,10 +81,8 @@ def settings(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run(given: argparse.Namespace) -> Report:
-    """All measures. Gives the figures, judges none."""
-    # No limit of rollouts: it would be the answer to how fast a thousand promotions go.
-    flags = ("--max-rollouts=0", "--log-level=warning")
+def begun(given: argparse.Namespace) -> Report:
+    """A report without figures yet."""
     report = Report(
         machine=machine(),
         settings={
@@ -89,15 +91,19 @@ def run(given: argparse.Namespace) -> Report:
             "namespaces": given.namespaces,
             "versions each": population.FIRST_VERSIONS,
             "pollInterval": f"{given.poll:g}s",
-            "operator": " ".join(flags),
+            "operator": " ".join(FLAGS),
         },
     )
     report.details["began"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     report.details["load average at the start"] = load()
-    folder = given.folder or Path(tempfile.mkdtemp(prefix="podium-scale-"))
-    with bed(given.name, folder, flags) as up:
-        asyncio.run(_measure(given, up, report))
     return report
+
+
+def run(given: argparse.Namespace, report: Report) -> None:
+    """All measures. Adds figures as they come, and judges none."""
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="podium-scale-"))
+    with bed(given.name, folder, FLAGS) as up:
+        asyncio.run(_measure(given, up, report))
 
 
 async def _measure(given: argparse.Namespace, up: Bed, report: Report) -> None:
@@ -123,11 +129,16 @@ async def _parts(given: argparse.Namespace, shared: Run) -> None:
 
 
 def main() -> None:
+    # Ended from outside, it still takes down what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     given = settings()
-    report = run(given)
-    report.print(Console())
-    if given.json:
-        report.write(given.json)
+    report = begun(given)
+    try:
+        run(given, report)
+    finally:  # what was measured before something went wrong is worth seeing
+        report.print(Console())
+        if given.json:
+            report.write(given.json)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ def test_twenty_promotions_are_measured_and_nothing_is_written_at_rest(tmp_path:
         "--poll=1",
     ]
     given = [*small, f"--parts={PARTS}", f"--name={name}", f"--folder={tmp_path}"]
-    report = scale.run(scale.settings(given))
+    settings = scale.settings(given)
+    report = scale.begun(settings)
+    scale.run(settings, report)
     report.write(tmp_path / "figures.json")
     found = {(figure.part, figure.name): figure.value for figure in report.figures}
     assert found["at rest", "API writes but the Lease"] == 0
