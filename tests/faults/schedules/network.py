@@ -119,6 +119,7 @@ class Network:
     outages: dict[System, Outage] = field(default_factory=dict)
     armed: bool = False
     writes: int = 0  # that took effect, the Lease's left out
+    arrived: Counter[System] = field(default_factory=Counter)  # requests, the Lease's left out
     _seen: Counter[Sort] = field(default_factory=Counter)
     _last: dict[tuple[System, str], Answered] = field(default_factory=dict)
     _held: list[_Request] = field(default_factory=list)
@@ -223,6 +224,8 @@ class Network:
             self._reply(request, answer)
 
     def _perform(self, request: _Request, late: bool) -> None:
+        if request.sort is not Sort.LEASE:
+            self.arrived[request.system] += 1
         if request.named:
             self.sends(request.process, request.named, late)
         commit = self.begin(request.system, request.asked)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from podium.runtime.signing import SECRET_KEY, SECRET_NAME
+from tests.faults.calls import System
 from tests.faults.schedules import users
 from tests.faults.schedules.checks import Checks
 from tests.faults.schedules.loop import START, Process, current, run
@@ -45,8 +46,10 @@ from tests.faults.world import World
 
 NAMESPACE = "stories"
 PATIENCE = 400.0  # simulated seconds: longer than every backoff, breaker and Lease together
-REST_SECONDS = 15.0
+REST_SECONDS = 10.0
 SETTLED_SECONDS = 4.0  # before the story begins, when nothing goes wrong yet
+MOST_POLLS = REST_SECONDS / 0.9 + 3  # of one replica: a request a second, with jitter
+MOST_WRITES = 600  # about fifty without faults
 BACK_SECONDS = 1.0  # until a killed replica is started again
 _KEY = base64.b64encode(bytes(range(32))).decode()
 
@@ -195,12 +198,26 @@ class Trial:
         end = self.checks.consistent if self.schedule.meddled else self._story.end
         await self.play.wait("the end of the story", end)
         await self.play.wait("MLflow has the whole ledger", lambda s: not self.checks.end(s))
-        if not await self._rest(60.0):
-            self.outcome.violations.append("I8: still writing")
+        await self._at_rest()
         state = await self.play.wait("it stays so", end, 5.0)
         self.outcome.violations += self.checks.end(state) + self.checks.strangers(state)
         for replica in self.replicas.values():
             await replica.stop()
+
+    async def _at_rest(self) -> None:
+        """I8: no write, and no more requests than polls."""
+        network, found = self.network, self.outcome.violations
+        if not await self._rest(60.0):
+            found.append("I8: still writing")
+        writes, polls = network.writes, network.arrived[System.MLFLOW]
+        await asyncio.sleep(REST_SECONDS)
+        polls = network.arrived[System.MLFLOW] - polls
+        if network.writes > writes:
+            found.append(f"I8: {network.writes - writes} writes at rest")
+        if polls > MOST_POLLS * len(self.replicas):
+            found.append(f"I8: {polls} requests to MLflow at rest")
+        if network.writes > MOST_WRITES:
+            found.append(f"I5: {network.writes} writes for one story")
 
     async def _drive(self) -> None:
         try:
