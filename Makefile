@@ -33,7 +33,7 @@ demo-down:  ## remove all that the demo made; caches stay
 .PHONY: test test-fast test-unit test-integration test-e2e
 test: $(READY)  ## every test: unit, integration, and e2e where this user is root
 	@echo "Runs:$(foreach kind,$(KINDS), $(notdir $(kind)))$(if $(NODE),, (but none that needs a real node: not root))"
-	$(BIN)/pytest -v --durations=15 $(SPREAD) $(if $(NODE),,-m "not node") $(KINDS)
+	PODIUM_ORACLE_STEPS=20000 $(BIN)/pytest -v --durations=15 $(SPREAD) $(if $(NODE),,-m "not node") $(KINDS)
 
 test-fast: test-unit  ## the tests that take seconds
 
@@ -45,6 +45,19 @@ test-integration: $(READY)  ## a real API server, real MLflow servers
 
 test-e2e: $(READY)  ## real pods on a real node; root, or PODIUM_TEST_USE_KUBECONFIG=1
 	$(BIN)/pytest -v --durations=15 tests/e2e
+
+.PHONY: oracle mutants
+oracle: STEPS ?= 20000
+oracle: $(READY)  ## the engine against an oracle; STEPS=1000000 SEED=7 for other steps, and more
+	PODIUM_ORACLE_STEPS=$(STEPS) PODIUM_ORACLE_SEED=$(SEED) $(BIN)/pytest -q tests/unit/engine/test_oracle.py
+
+# mutmut has an environment of its own: nothing else needs it or what it brings along.
+mutants: $(READY)  ## mutants of the engine and the gates; hours. MODULES="engine.blame gates"
+	test -x build/mutmut/bin/mutmut || { $(UV) venv -q --clear --python $(BIN)/python build/mutmut && \
+	  $(UV) pip install -q --python build/mutmut/bin/python -c requirements/dev.lock mutmut==3.8.1 \
+	  pytest pytest-asyncio pytest-timeout aiohttp msgspec tenacity cryptography; }
+	build/mutmut/bin/python tests/mutants/run.py $(MODULES)
+	$(BIN)/python tests/mutants/score.py --survivors
 
 .PHONY: faults
 faults: $(READY)  ## every call broken, one at a time (hours); N=10000 random schedules; SEED=123: that one again

@@ -22,7 +22,8 @@ def chosen(count: int, seed: int) -> list[Case]:
     for case in _from_schemas(draw):
         if len(found) >= count:
             break
-        found.setdefault(case.name, case)
+        if case.change is None or not case.change.changes_nothing:
+            found.setdefault(case.name, case)
     return list(found.values())
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +42,32 @@ class Moment(StrEnum):
 MID_ATTEMPT = tuple(Moment)[2:]
 
 
+Edit = Callable[[dict[str, Any]], None]
+
+
 @dataclass(frozen=True)
 class Change:
-    """`spec` is the whole spec after the change; `what` says the change in words."""
+    """What is done to the spec `before`; `what` says it in words."""
 
     kind: str
     field: str
     what: str
     before: Mapping[str, Any]
-    spec: Any
+    edit: Edit
 
     def __str__(self) -> str:
         return f"{self.kind} {self.field}: {self.what}"
 
+    @cached_property
+    def spec(self) -> Any:
+        """The whole spec after the change. Made when it is asked for: most never are."""
+        holder = {"spec": json.loads(json.dumps(self.before))}
+        self.edit(holder)
+        return holder["spec"]
+
     @property
-    def result(self) -> str:
-        return json.dumps([self.kind, self.spec], sort_keys=True)
+    def changes_nothing(self) -> bool:
+        return json.dumps(self.spec, sort_keys=True) == json.dumps(self.before, sort_keys=True)
 
 
 @cache
@@ -79,20 +89,14 @@ def fields_of(schema: Mapping[str, Any], path: str = "spec") -> Iterator[str]:
 
 
 def changes_of(kind: str, valid: Mapping[str, Any]) -> Iterator[Change]:
-    """Every change of `valid` that the schema suggests, each result once."""
-    text = json.dumps(valid)
-    seen = {json.dumps([kind, valid], sort_keys=True)}
+    """Every change of `valid` that the schema suggests, each field and wording once."""
+    seen = set()
     for field, what, edit in _edits(schema_of(kind), valid, "spec"):
-        spec = json.loads(text)
-        holder = {"spec": spec}
-        edit(holder)
-        change = Change(kind, field, what, valid, holder.get("spec"))
-        if change.result not in seen:
-            seen.add(change.result)
-            yield change
+        if (field, what) not in seen:
+            seen.add((field, what))
+            yield Change(kind, field, what, valid, edit)
 
 
-Edit = Callable[[dict[str, Any]], None]
 _Edits = Iterator[tuple[str, str, Edit]]
 _MISSING = object()
 

@@ -51,7 +51,9 @@ def _related(named: str, field: str) -> bool:
     """Lists in causes are `gates[0].name`, or `gates` alone, or for duplicates `gates[2]`."""
     one, other = (re.sub(r"\[[^\]]*\]", "", each) for each in (named, field))
     one, other = one.removeprefix("spec."), other.removeprefix("spec.")
-    if one in ("", "spec", "<nil>") or other in ("", "spec"):
+    if one == "<nil>":  # that further rules were not looked at
+        return False
+    if one in ("", "spec") or other in ("", "spec"):
         return True
     return one.startswith(other) or other.startswith(one) or one.split(".")[0] in other
 

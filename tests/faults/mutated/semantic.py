@@ -3,7 +3,6 @@
 Each says which reason somebody must be told, where the docs leave no choice.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from tests.faults.mutated import bases
 from tests.faults.mutated.api import JSON_PATCH, MERGE_PATCH, Answer
 from tests.faults.mutated.bases import API, BATCH, Spec, filled
-from tests.faults.mutated.changes import Change, Moment
+from tests.faults.mutated.changes import Change, Edit, Moment
 from tests.faults.mutated.scene import Scene
 from tests.faults.mutated.trial import Case, of_change
 
@@ -116,6 +115,13 @@ def of_specs(moment: Moment) -> Iterator[Case]:
             yield replace(case, act=_with_other_registries(case.act))
 
 
+def _to(spec: Any) -> Edit:
+    def edit(holder: dict[str, Any]) -> None:
+        holder["spec"] = spec
+
+    return edit
+
+
 def _with_other_registries(
     act: Callable[[Scene], Answer | None],
 ) -> Callable[[Scene], Answer | None]:
@@ -129,7 +135,7 @@ def _with_other_registries(
 
 
 def _spec(moment: Moment, before: Spec, name: str, words: str, spec: Any, told: str = "") -> Case:
-    change = Change("ModelPromotion", f"spec.{name}", words, before, copy.deepcopy(spec))
+    change = Change("ModelPromotion", f"spec.{name}", words, before, _to(spec))
     return of_change(change, moment, expect=frozenset({told} if told else ()))
 
 
@@ -149,7 +155,8 @@ def of_world(moment: Moment) -> Iterator[Case]:
 def of_registry(moment: Moment) -> Iterator[Case]:
     """The ModelRegistry points elsewhere."""
     for words, (other, expect) in _REGISTRIES.items():
-        change = Change("ModelRegistry", "spec", words, bases.REGISTRY, {**bases.REGISTRY, **other})
+        edit = _to({**bases.REGISTRY, **other})
+        change = Change("ModelRegistry", "spec", words, bases.REGISTRY, edit)
         yield of_change(change, moment, expect=frozenset(expect.split()))
 
 

@@ -50,6 +50,13 @@ class Counts:
         )
 
 
+def environment(kubeconfig: Path) -> dict[str, str]:
+    """Of an operator: without the MLFLOW_TRACKING_URI that another test may have set, which would
+    stand in for a ModelRegistry named `default`."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    return {**inherited, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(ROOT / "operator")}
+
+
 class Slot:
     """`with Slot(...)`: namespace and operator are there, and gone at the end."""
 
@@ -76,11 +83,7 @@ class Slot:
         command = [sys.executable, "-m", "podium.runtime.main", "--namespace", self.namespace]
         command += ["--bind", "127.0.0.1", "--health-port", "0", "--workers", "2"]
         command += ["--metrics-port", str(self._metrics)]
-        env = {
-            **os.environ,
-            "KUBECONFIG": str(self._kubeconfig),
-            "PYTHONPATH": str(ROOT / "operator"),
-        }
+        env = environment(self._kubeconfig)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env

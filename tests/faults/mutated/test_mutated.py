@@ -11,7 +11,8 @@ from tests.faults.mutated import cases
 from tests.faults.mutated.__main__ import console, run, servers, table
 from tests.faults.mutated.changes import MID_ATTEMPT
 
-pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(1200)]
+UNSEEN = pytest.mark.skip(reason="written while no cluster could run; not yet seen to pass")
+pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(1200), UNSEEN]
 COUNT, SEED = 300, 1
 
 

@@ -7,7 +7,8 @@ import pytest
 from tests.faults.soak.__main__ import show, town
 from tests.faults.soak.soak import Soak
 
-pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(600)]
+UNSEEN = pytest.mark.skip(reason="written while no cluster could run; not yet seen to pass")
+pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(600), UNSEEN]
 SECONDS = 60.0
 
 

@@ -3,7 +3,6 @@ operator, MLflow and the API server; all of which can be restarted.
 """
 
 import http.client
-import os
 import signal
 import subprocess
 import sys
@@ -19,11 +18,11 @@ from testbed.cluster import Cluster as Bed
 from testbed.mlflow import MlflowServer
 from testbed.postgres import free_port
 from tests.faults.mutated.api import JSON_PATCH, MERGE_PATCH, Api
+from tests.faults.mutated.slot import environment
 from tests.faults.proxy import Servers
 from tests.faults.world import State, World
 from tests.integration.operator.conftest import Registry
 
-ROOT = Path(__file__).parents[3]
 NAMESPACE = "soak"
 # What a server that is being restarted makes of a request.
 AWAY = (OSError, urllib.error.URLError, http.client.HTTPException, AssertionError)
@@ -83,11 +82,7 @@ class OperatorProcess:
         command = [sys.executable, "-m", "podium.runtime.main", "--all-namespaces"]
         command += ["--lease-namespace", NAMESPACE, "--bind", "127.0.0.1", "--health-port", "0"]
         command += ["--metrics-port", str(self.metrics_port), "--repair-interval", "120"]
-        env = {
-            **os.environ,
-            "KUBECONFIG": str(self._kubeconfig),
-            "PYTHONPATH": str(ROOT / "operator"),
-        }
+        env = environment(self._kubeconfig)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env
