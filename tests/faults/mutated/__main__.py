@@ -21,13 +21,14 @@ from testbed.mlflow import MlflowServer
 from tests.conftest import is_up, with_crds
 from tests.faults.mutated import cases
 from tests.faults.mutated.api import Api
+from tests.faults.mutated.changes import MID_ATTEMPT
 from tests.faults.mutated.refusals import refuse
 from tests.faults.mutated.slot import Slot
 from tests.faults.mutated.trial import Case, Result, play
 from tests.faults.proxy import Servers
 from tests.kubectl import Kubectl
 
-SLOTS = 12
+SLOTS = 8
 console = Console(width=None if sys.stdout.isatty() else 160)
 
 
@@ -42,6 +43,8 @@ def run(
             accepted.append(case)
         else:
             yield refused
+    # Those that can share a scene come one after the other.
+    accepted.sort(key=lambda case: (case.moment in MID_ATTEMPT, str(case.base)))
     free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
     mark = f"mutated-{time.time_ns() // 10**6:x}"
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(slots) as pool:

@@ -34,7 +34,8 @@ class Scene:
     champion once the valid promotion has had its way."""
 
     def __init__(self, slot: Slot, mlflow: str, moment: Moment, base: Spec) -> None:
-        self.slot, self.moment = slot, moment
+        self.slot, self.moment, self.base = slot, moment, base
+        self.played: list[str] = []
         self.number = next(_NUMBERS)
         self.world = World(slot.api, Registry(mlflow), slot.namespace)
         self.world.model = f"model {slot.namespace} {self.number}"

@@ -66,6 +66,7 @@ class Slot:
         self._metrics = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._read = 0
+        self.kept: object = None  # the scene that the next case may use
 
     def __enter__(self) -> "Slot":
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}

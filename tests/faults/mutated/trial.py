@@ -62,10 +62,13 @@ class Result:
     seconds: float = 0.0
     converged: float = 0.0
     rates: Counts = field(default_factory=Counts)
+    before: tuple[str, ...] = ()  # cases that were played in the same scene
     log: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.case.name}: {self.word}", self.case.story, *self.violations]
+        if self.before:
+            lines.append(f"in a scene in which these were played before: {list(self.before)}")
         return "\n".join([*lines, *self.log.splitlines()[-30:]])
 
 
@@ -117,11 +120,13 @@ def play(slot: Slot, mlflow: str, case: Case) -> Result:
     began = time.monotonic()
     slot.begin()
     before = slot.counts()
-    scene = Scene(slot, mlflow, case.moment, case.base)
     try:
-        scene.make()
-        scene.bring_about()
+        scene = _scene(slot, mlflow, case)
+        result.before = tuple(scene.played)
         _change_and_look(scene, case, result)
+        if _as_it_was(scene, case, result):
+            scene.played.append(case.name)
+            slot.kept = scene
     except SetupError as error:
         result.violations.append(f"the scene could not be set: {error}")
     except AssertionError as error:
@@ -133,6 +138,31 @@ def play(slot: Slot, mlflow: str, case: Case) -> Result:
     if result.violations:
         result.word = "violated"
     return result
+
+
+def _scene(slot: Slot, mlflow: str, case: Case) -> Scene:
+    """At rest, the one of the case before, if all is again as it was in the beginning: to make
+    another one takes longer than to play in it."""
+    kept, slot.kept = slot.kept, None
+    if isinstance(kept, Scene) and case.moment not in MID_ATTEMPT and kept.base == case.base:
+        kept.moment = case.moment
+        if case.moment is Moment.CREATED:
+            kept.delete("modelpromotions", "p")
+        return kept
+    scene = Scene(slot, mlflow, case.moment, case.base)
+    scene.make()
+    scene.bring_about()
+    return scene
+
+
+def _as_it_was(scene: Scene, case: Case, result: Result) -> bool:
+    if case.moment in MID_ATTEMPT or result.word != "held" or result.violations:
+        return False
+    if case.kind not in ("ModelPromotion", "ModelRegistry"):
+        return False
+    state = scene.state()
+    attempted = {each["action"] for each in oracle.ledger(state)} - {"Adopted"}
+    return not attempted and scene.serves(state.promotion, scene.settled)
 
 
 def _change_and_look(scene: Scene, case: Case, result: Result) -> None:
