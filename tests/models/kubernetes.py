@@ -8,8 +8,9 @@ selectors, watch order, compaction, a restored backup.
 What it knowingly does not: authentication, authorization, admission, validation (only valid
 objects are sent), discovery, tables, watches as a stream, `managedFields` in a request, deletion
 of collections, conversion (events are served as events.k8s.io/v1 alone). A deleted namespace and
-all that is in it are gone at once. Controllers are in `workloads`. One difference is known and left:
-after an apply that emptied a map, the real one may count a later write of the same as a change.
+all that is in it are gone at once. Controllers are in `workloads`. One difference is known and
+left: after an apply that emptied a map, the real one may count a later write of the same as a
+change.
 """
 
 from __future__ import annotations
