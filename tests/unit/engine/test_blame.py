@@ -203,3 +203,69 @@ def test_a_pod_that_never_gets_ready_ends_a_bake_too() -> None:
     assert blame.of_bake(seen(UNSCHEDULABLE), ATTEMPT, LATE) is None
     back = replace(seen(STARTING), registry_back_at=LATE - timedelta(minutes=1))
     assert blame.of_bake(back, ATTEMPT, LATE) is None
+
+
+WORDS = {
+    "failed": (replace(TWICE, exit_message="no model"), "api-1 failed, 1 restarts: no model"),
+    "failed without a word": (TWICE, "the container of pod api-1 failed, 1 restarts"),
+    "not ready": (STARTING, "pod api-1 started but was not ready at the deadline"),
+    "no node": (UNSCHEDULABLE, "pod api-1: Unschedulable: 0/3 nodes"),
+    "evicted": (
+        replace(ONCE, disrupted=True),
+        "pod api-1: it was evicted or its node was lost",
+    ),
+    "not started": (
+        WAITING,
+        "the rollout did not finish by the deadline, though no container failed: see the events "
+        "of the ReplicaSet",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_blame_names_the_pod_and_why(name: str) -> None:
+    pod, words = WORDS[name]
+    found = blame.of_rollout(seen(pod), ATTEMPT, LATE)
+    assert found is not None
+    assert found.message.endswith(words)
+
+
+def test_a_container_that_was_not_started_since_the_registry_is_back_is_named() -> None:
+    observation = replace(seen(DURING), registry_back_at=BACK)
+    found = blame.of_rollout(observation, ATTEMPT, BACK + SINCE_THEN)
+    assert found is not None
+    assert found.message.startswith("pod api-1 failed while the registry was away")
+
+
+WORDS_OF_A_BAKE = {
+    "failed": (ONCE, "the container of pod api-1 failed, 0 restarts"),
+    "lost readiness": (
+        replace(STARTING, ready_lost_at=EARLY),
+        "pod api-1 was ready and is not any more",
+    ),
+    "never ready": (
+        STARTING,
+        "pod api-1 started and was not ready within rollout.progressDeadline",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORDS_OF_A_BAKE)
+def test_the_end_of_a_bake_names_the_pod_and_why(name: str) -> None:
+    pod, words = WORDS_OF_A_BAKE[name]
+    found = blame.of_bake(seen(pod), ATTEMPT, LATE)
+    assert found is not None
+    assert found.message == words
+
+
+def test_a_drained_pod_hides_no_bad_one() -> None:
+    drained = replace(READY, name="api-0", disrupted=True)
+    found = blame.of_bake(seen(drained, ONCE), ATTEMPT, EARLY)
+    assert found is not None and "api-1" in found.message
+
+
+def test_a_pod_has_the_whole_deadline_to_get_ready_in_a_bake() -> None:
+    due = START + timedelta(minutes=10)
+    assert blame.of_bake(seen(STARTING), ATTEMPT, due - timedelta(seconds=1)) is None
+    found = blame.of_bake(seen(STARTING), ATTEMPT, due)
+    assert found is not None and found.reason is Reason.NOT_READY_IN_TIME
