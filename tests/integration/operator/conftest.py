@@ -105,11 +105,10 @@ class Registry:
         return str(made["model_version"]["version"])
 
     def _experiment(self) -> str:
-        try:
-            found = self.call("GET", "experiments/get-by-name", experiment_name="podium")
-            return str(found["experiment"]["experiment_id"])
-        except urllib.error.HTTPError:
-            return str(self.call("POST", "experiments/create", {"name": "podium"})["experiment_id"])
+        with contextlib.suppress(urllib.error.HTTPError):  # it is there, or another was faster
+            self.call("POST", "experiments/create", {"name": "podium"})
+        found = self.call("GET", "experiments/get-by-name", experiment_name="podium")
+        return str(found["experiment"]["experiment_id"])
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         body = {"name": model, "alias": alias, "version": version}
