@@ -20,7 +20,7 @@ from tests.integration.operator.conftest import Registry
 
 API_VERSION = "podium.dev/v1alpha1"
 ENDED = (None, "Promoted", "RolledBack", "Rejected", "Superseded", "Expired")
-SETUP_SECONDS = 60.0
+SETUP_SECONDS = 120.0
 GOOD, BAD = 0.95, 0.5
 _NUMBERS = itertools.count(1)
 

@@ -2,6 +2,7 @@
 
 import difflib
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +19,8 @@ from tests.faults.mutated.slot import Counts, Slot
 from tests.faults.stories import STORIES
 from tests.faults.world import State
 
-CONVERGES = 45.0  # seconds until status speaks of the change and nothing moves any more
-RETURNS = 90.0  # seconds until the valid resource is served again; a bake of 12 s is in it
+CONVERGES = 90.0  # seconds until status speaks of the change and nothing moves any more
+RETURNS = 180.0  # seconds until the valid resource is served again; a bake of 12 s is in it
 QUIET = 3.0  # seconds without a write
 # Per second at rest. A poll each second looks once at every attempt; twice that is no loop yet.
 MOST_PASSES, MOST_KUBERNETES, MOST_REGISTRY = 4.0, 8.0, 20.0
@@ -131,6 +132,9 @@ def play(slot: Slot, mlflow: str, case: Case) -> Result:
         result.violations.append(f"the scene could not be set: {error}")
     except AssertionError as error:
         result.violations.append(str(error))
+    except Exception as error:
+        told = "".join(traceback.format_exception(error)[-3:])
+        result.violations.append(f"the trial itself met with {error!r}\n{told}")
     result.violations += slot.troubles()
     if slot.alive and (slot.counts() - before).unexpected:
         result.violations.append("a pass met with an error that nobody expected")

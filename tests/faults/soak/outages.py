@@ -1,7 +1,7 @@
 """What goes away and comes back: the operator, MLflow, the API server; when is planned beforehand.
 
-The operator is restarted in the first third only: then one process lives on to the end, and its
-memory can be judged.
+The operator is restarted in the beginning only: then one process lives on to the end, for twenty
+minutes or two thirds of a short soak, and its memory can be judged.
 """
 
 import random
@@ -14,6 +14,7 @@ from tests.faults.soak.town import Town
 from tests.integration.operator.conftest import api_server_killed
 
 OPERATOR_EVERY, MLFLOW_EVERY, API_SERVER_EVERY = 75.0, 240.0, 330.0
+LIVES = 1200.0  # seconds that the last operator process is left alone
 QUIET_END = 0.95  # of the time: after it nothing goes away
 
 
@@ -25,10 +26,11 @@ class Outage:
 
 def plan(seconds: float, seed: int) -> list[Outage]:
     """In a short soak each comes once or twice all the same."""
+    replaced_until = seconds - LIVES if seconds >= LIVES * 1.2 else seconds / 3
     draw = random.Random(seed)
     found = []
     for what, every, last in (
-        ("operator", OPERATOR_EVERY, seconds / 3),
+        ("operator", OPERATOR_EVERY, replaced_until),
         ("mlflow", MLFLOW_EVERY, seconds * QUIET_END),
         ("api server", API_SERVER_EVERY, seconds * QUIET_END),
     ):

@@ -21,6 +21,6 @@ def test_a_minute_of_churn_and_restarts_ends_well(tmp_path: Path) -> None:
     assert not report.violations, "\n".join([*report.violations, *log])
     restarts = {name.split()[0] for name in report.outages}
     assert restarts >= {"operator", "MLflow", "API"}, report.outages
-    assert report.looks > 10
+    assert report.looks >= 5
     assert report.promoted >= 6
     assert report.last_process
