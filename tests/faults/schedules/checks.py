@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
+from podium.cluster.election import LEASE_SECONDS
 from tests.faults import calls
 from tests.faults.calls import System
 from tests.faults.containers import Containers
@@ -41,6 +42,7 @@ class Checks:
         self.violations: list[str] = []
         self._begun = False
         self._gated = True
+        self._lease_deleted_at: float | None = None
         self._reads: Counter[str] = Counter()  # of promotions, less what was changed after them
 
     def begin(self) -> None:
@@ -65,17 +67,29 @@ class Checks:
             self._reads[process.identity] -= 1
             if self._reads[process.identity] < 0:
                 self._found(f"rule 3: {process.identity}: {asked.name} without a fresh read")
-        lease = self._servers.api.storage.find(
-            kind_of("leases"), (self._namespace, "podium-operator")
-        )
-        holder = lease.content["spec"].get("holderIdentity") if lease else None
-        if holder is not None and holder != process.identity:
+        holder = self.holder()
+        if holder not in (None, process.identity) and not self._lease_was_deleted():
             self._found(f"I7: {process.identity} writes {asked.name}, {holder} holds the Lease")
         since = self._away_since.get(System.MLFLOW)
         if since is not None and asked.what == "deployments":
             seconds = asyncio.get_running_loop().time() - since
             if seconds > UNAWARE_SECONDS:
                 self._found(f"I4: {asked.name} while MLflow is away, for {seconds:.1f} s")
+
+    def holder(self) -> str | None:
+        """Who has the Lease, as the API server has it. Not: for how long still."""
+        lease = self._servers.api.storage.find(
+            kind_of("leases"), (self._namespace, "podium-operator")
+        )
+        return lease.content["spec"].get("holderIdentity") if lease else None
+
+    def lease_is_deleted(self) -> None:
+        """Whoever deletes it makes a second leader: the first learns of it when it renews."""
+        self._lease_deleted_at = asyncio.get_running_loop().time()
+
+    def _lease_was_deleted(self) -> bool:
+        deleted = self._lease_deleted_at
+        return deleted is not None and asyncio.get_running_loop().time() < deleted + LEASE_SECONDS
 
     def wrote(self, process: Process, asked: calls.Asked, late: bool) -> None:
         """I1, I2, I3, I6, after a write took effect."""

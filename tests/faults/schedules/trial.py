@@ -276,6 +276,8 @@ class Trial:
             case PodsRestart():
                 await self._restart_pods()
             case UserDoes():
+                if one.deed == users.DELETES_LEASE:
+                    self.checks.lease_is_deleted()
                 await users.do(one.deed, self.play)
 
     async def _restart_pods(self) -> None:
@@ -294,6 +296,11 @@ class Trial:
             await asyncio.wait(self._tasks)
         for replica in self.replicas.values():
             self._start(replica)
+        await self.play.wait("somebody leads", lambda _: self.checks.holder() in self._identities())
+
+    def _identities(self) -> set[str]:
+        found = (replica.process for replica in self.replicas.values())
+        return {process.identity for process in found if process is not None}
 
     def _start(self, replica: Replica) -> None:
         if not replica.runs:

@@ -125,6 +125,7 @@ async def _deletes_lease(play: Play) -> None:
     await play.do(play.world.cluster.call, "DELETE", path)
 
 
+DELETES_LEASE = "deletes the Lease"
 EDITS = (
     "suspends the promotion for eight seconds",
     "pins version 1",
@@ -162,5 +163,5 @@ DEEDS: dict[str, Deed] = {
     "changes the pod template": _changes_template,
     "scales to three": _scales,
     "deletes the promotion and makes it again": _makes_again,
-    "deletes the Lease": _deletes_lease,
+    DELETES_LEASE: _deletes_lease,
 }
