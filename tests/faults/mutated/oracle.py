@@ -12,9 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.faults.invariants import Watch
 from tests.faults.mutated.api import Answer
 from tests.faults.mutated.scene import ENDED, GOOD, Scene, condition, describe, is_true
-from tests.faults.world import State
+from tests.faults.stories import STORIES
+from tests.faults.world import State, World
 
 DOCS = Path(__file__).parents[3] / "docs"
 _ROW = re.compile(r"^\| `(\w+)` \| .+ \| (?:nobody|you) \|", re.MULTILINE)
@@ -155,6 +157,9 @@ def untold(resource: Mapping[str, Any]) -> list[str]:
     if not ready:
         return [*found, "no condition Ready"]
     waits = ready["status"] != "True" or is_true(resource, "AttemptActive")
+    attempt = resource["status"].get("attempt", {})
+    if is_true(resource, "AttemptActive") and len(attempt.get("message", "")) < SENTENCE:
+        found.append(f"an attempt runs, and does not say what it waits for: {describe(resource)}")
     if waits and len(stalled.get("message", "")) < SENTENCE:
         found.append(f"it waits, and does not say what for: {describe(resource)}")
     return found
@@ -249,3 +254,11 @@ def not_settled(scene: Scene, state: State) -> str | None:
     if told in REFUSED_BEFORE and (failed or said):
         return None
     return f"version {champion} is served, the spec chooses {choice}: {describe(promotion)}"
+
+
+def ledger_troubles(world: World, state: State) -> list[str]:
+    """I6 whole, as the fault harness looks at it; one trouble more: it is not there yet."""
+    try:
+        return Watch(world, STORIES["rejected"]).end(state)
+    except ValueError:
+        return ["I6: MLflow has no signed head of the ledger"]

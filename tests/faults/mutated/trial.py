@@ -9,19 +9,19 @@ from typing import Any
 
 import yaml
 
-from tests.faults.invariants import Watch
 from tests.faults.mutated import bases, oracle
 from tests.faults.mutated.api import Answer
 from tests.faults.mutated.bases import Spec, filled
 from tests.faults.mutated.changes import MID_ATTEMPT, Change, Moment
-from tests.faults.mutated.scene import Scene, SetupError, caught_up, describe
+from tests.faults.mutated.scene import Scene, SetupError, caught_up, condition, describe
 from tests.faults.mutated.slot import Counts, Slot
-from tests.faults.stories import STORIES
 from tests.faults.world import State
 
 CONVERGES = 90.0  # seconds until status speaks of the change and nothing moves any more
 RETURNS = 180.0  # seconds until the valid resource is served again; a bake of 12 s is in it
 QUIET = 3.0  # seconds without a write
+ON_ITS_WAY = ("TargetNotReady", "RollingOut", "Claiming")
+PATIENT = 3  # times QUIET, where something is still on its way
 # Per second at rest. A poll each second looks once at every attempt; twice that is no loop yet.
 MOST_PASSES, MOST_KUBERNETES, MOST_REGISTRY = 4.0, 8.0, 20.0
 
@@ -191,7 +191,7 @@ def _change_and_look(scene: Scene, case: Case, result: Result) -> None:
     specs.append(dict(state.promotion["spec"]))
     result.violations += oracle.untold(state.promotion)
     result.violations += oracle.disagreements(scene, state, specs)
-    result.violations += Watch(scene.world, STORIES["rejected"]).end(state)
+    result.violations += oracle.ledger_troubles(scene.world, state)
 
 
 def _violations(
@@ -234,7 +234,7 @@ def _converge(scene: Scene, case: Case, result: Result) -> list[Mapping[str, Any
         version = _versions(scene, case)
         if version != seen:
             seen, since, counts = version, now, scene.slot.counts()
-        elif waiting is None and now - since >= QUIET:
+        elif waiting is None and now - since >= QUIET * (PATIENT if _on_its_way(scene) else 1):
             done = scene.slot.counts() - counts
             result.rates = Counts(*(each / (now - since) for each in vars(done).values()))
             result.converged = since - began
@@ -246,9 +246,14 @@ def _converge(scene: Scene, case: Case, result: Result) -> list[Mapping[str, Any
             if late or not violations:
                 result.violations += violations + _hot(result.rates)
                 return specs
-        if now - began > CONVERGES + 2 * QUIET:
+        if now - began > CONVERGES + 2 * PATIENT * QUIET:
             raise AssertionError(f"not within {CONVERGES:.0f} s: {waiting or 'it keeps writing'}")
         time.sleep(0.4)
+
+
+def _on_its_way(scene: Scene) -> bool:
+    """Pods are starting, or the claim is being read back: that may go on for a while."""
+    return condition(scene.promotion(), "Ready").get("reason") in ON_ITS_WAY
 
 
 def _hot(rates: Counts) -> list[str]:
@@ -295,7 +300,7 @@ def _return(scene: Scene) -> State:
             state = scene.state()
             missing = oracle.not_settled(scene, state)
         if missing is None:
-            broken = Watch(scene.world, STORIES["rejected"]).end(state)
+            broken = oracle.ledger_troubles(scene.world, state)
             if not broken:
                 return state
             missing = "; ".join(broken)

@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.faults.invariants import Watch
 from tests.faults.mutated import oracle
 from tests.faults.soak.town import Quarter, Town
-from tests.faults.stories import STORIES
 from tests.faults.world import State
 
 # An alias that changed may be seen as late as this after somebody moved it: MLflow restarts.
@@ -82,7 +80,7 @@ class Watcher:
 
     def whole_ledger(self, quarter: Quarter, state: State) -> list[str]:
         """At the end: the chain, its signatures, and no entry lost that was ever seen."""
-        found = Watch(quarter.world, STORIES["rejected"]).end(state)
+        found = oracle.ledger_troubles(quarter.world, state)
         there = {entry["seq"] for entry in _mirrored(state)}
         lost = sorted({seq for name, seq in self._entries if name == quarter.name} - there)
         if lost:
