@@ -44,7 +44,8 @@ def count_observed_time(seen: Observation, now: datetime) -> Decision | None:
     if healthy and baked + counted >= wanted:
         return None
     left = max(min(OBSERVE, wanted - baked - counted), timedelta(seconds=1))
-    if timedelta(0) <= since < min(COARSE, wanted - baked):
+    left = left if healthy else OBSERVE
+    if timedelta(0) <= since < COARSE:
         text = f"baking for {seen.spec.rollback.bake_duration}"
         text += "" if healthy else f"; not counted: {serving.describe(seen)}"
         return wait(seen, Reason.BAKING, text, left)

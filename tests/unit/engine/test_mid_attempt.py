@@ -854,3 +854,24 @@ def test_a_server_that_has_no_stages_any_more_is_asked_for_none() -> None:
     assert TransitionStage("3", Stage.NONE) in decide(seen, w.now).actions
     without = replace(seen, model=replace(seen.model, stages_supported=False))
     assert not any(isinstance(a, TransitionStage) for a in decide(without, w.now).actions)
+
+
+def test_a_bake_that_is_nearly_over_and_not_healthy_is_not_written_each_second() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking")
+    w.steps(3)
+    for _ in range(2):
+        w.now += timedelta(seconds=29)
+        w.step()
+    assert w.status.attempt is not None and w.status.attempt.baked_seconds >= 58
+    (pod,) = w.deployments["api"].pods
+    pod.ready = False  # another node takes over its traffic: nobody is blamed yet
+    before = w.writes
+    for _ in range(9):
+        w.now += timedelta(seconds=1)
+        decision = w.step()
+        assert decision.requeue_after == timedelta(seconds=15)
+    assert w.phase == "Baking"
+    assert w.writes - before == 1
+    assert w.status.attempt is not None and w.status.attempt.reason == "Baking"
