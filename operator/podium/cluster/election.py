@@ -62,6 +62,7 @@ class LeaderElection:
         self._observed_at = 0.0
         self._newest = ""
         self._ours_until: float | None = None
+        self._led = False  # as those who wait were told
         self._heard_at: float | None = None
         self._changed = asyncio.Condition()
         self._stopping = asyncio.Event()
@@ -116,18 +117,20 @@ class LeaderElection:
 
     async def _turn(self) -> None:
         """One try to get or to keep the Lease."""
-        led = self._ours_until is not None
         try:
             await self._try()
         except ClusterError as error:
             _log.warning("Lease: %s", error)
         else:
             self._heard_at = self._clock.monotonic()
-        if led and not self.is_leader:
+        # By what was told: the Lease may have been got, and have run out, within one request.
+        if self._led and not self.is_leader:
+            self._led = False
             self._ours_until = None
             _log.warning("The Lease is lost; this replica (%s) no longer leads.", self.identity)
             self._on_lost()
-        elif not led and self.is_leader:
+        elif not self._led and self.is_leader:
+            self._led = True
             _log.info("This replica (%s) leads.", self.identity)
             async with self._changed:
                 self._changed.notify_all()

@@ -124,6 +124,27 @@ async def test_a_paused_leader_knows_at_once(replicas: Replicas) -> None:
     assert replicas.shelf.record.holder == "b"
 
 
+async def test_a_lease_that_ran_out_while_it_was_got_is_told_of_when_it_is_renewed(
+    replicas: Replicas,
+) -> None:
+    """Found by a random schedule: stopped in the midst of it, it led for ever and did nothing."""
+    paused = HandClock()
+    first = replicas.stand("a", paused)
+
+    def asleep() -> None:
+        paused.seconds += 20
+
+    replicas.stores["a"].before_write = asleep
+    told = asyncio.create_task(first.wait_for_leadership())
+    await settle()
+    assert not first.is_leader
+    replicas.stores["a"].before_write = lambda: None
+    await paused.advance(2.1)
+    assert first.is_leader
+    assert told.done()
+    assert replicas.lost == []
+
+
 async def test_the_lease_counts_from_before_the_renewal_was_sent(replicas: Replicas) -> None:
     first = replicas.stand("a")
     store = replicas.stores["a"]
