@@ -102,13 +102,10 @@ class Proxy:
         self.late: list[Asked] = []  # what took effect late
 
     async def __aenter__(self) -> "Proxy":
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None),
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        # aiohttp sends an idempotent request again by itself, which no network does.
-        self._session._retry_connection = False
+        self._session = _session()
+        # uvicorn closes what was idle for 5 s: a request that meets that moment would be a fault
+        # that nobody planned.
+        self._to_mlflow = _session(force_close=True)
         self._runners: list[web.ServerRunner] = []
         self.kubernetes = await self._listen(self._on_kubernetes)
         self.mlflow = await self._listen(self._on_mlflow)
@@ -121,6 +118,7 @@ class Proxy:
         for runner in self._runners:
             await runner.cleanup()
         await self._session.close()
+        await self._to_mlflow.close()
 
     def arm(self) -> None:
         """From here calls are counted, and the one is broken."""
@@ -409,7 +407,8 @@ class Proxy:
         headers = {n: v for n, v in request.headers.items() if n.lower() not in dropped}
         if to_kubernetes:
             headers["Authorization"] = self._servers.authorization
-        return self._session.request(
+        session = self._session if to_kubernetes else self._to_mlflow
+        return session.request(
             request.method,
             URL(base + request.raw_path, encoded=True),
             data=body or None,
@@ -417,6 +416,17 @@ class Proxy:
             ssl=(self._servers.access.tls or True) if to_kubernetes else True,
             allow_redirects=False,
         )
+
+
+def _session(force_close: bool = False) -> aiohttp.ClientSession:
+    session = aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None),
+        connector=aiohttp.TCPConnector(limit=0, force_close=force_close),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+    # aiohttp sends an idempotent request again by itself, which no network does.
+    session._retry_connection = False
+    return session
 
 
 def _response(answer: Answer) -> web.Response:

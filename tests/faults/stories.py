@@ -15,7 +15,8 @@ from tests.faults.world import State, World
 GOOD, BAD = 0.95, 0.5
 ENDED = (None, "Promoted", "RolledBack", "Rejected", "Superseded", "Expired")
 API = "api"
-PATIENCE = 90.0
+PATIENCE = 60.0
+LONGEST = 5.0
 
 
 P = ParamSpec("P")
@@ -38,18 +39,23 @@ class Play:
     patience: float = PATIENCE  # seconds
 
     async def wait(
-        self, what: str, true: Callable[[State], bool], seconds: float | None = None
+        self, what: str, true: Callable[[State], bool], seconds: float = PATIENCE
     ) -> State:
+        """Gives up when nothing has changed for so long (a machine that is full of trials is slow
+        and still gets there), or after LONGEST times that."""
         loop = asyncio.get_running_loop()
-        seconds = self.patience if seconds is None else seconds
-        end = loop.time() + seconds
+        began = changed = loop.time()
+        last: State | None = None
         while True:
             self.alive()
             state = await self.do(self.world.state)
             if true(state):
                 return state
-            if loop.time() > end:
-                raise AssertionError(f"not within {seconds:.0f} s: {what}; {describe(state)}")
+            now = loop.time()
+            if state != last:
+                last, changed = state, now
+            if now > min(changed + seconds, began + LONGEST * seconds):
+                raise AssertionError(f"not within {now - began:.0f} s: {what}; {describe(state)}")
             await asyncio.sleep(0.25)
 
     async def register(self, accuracy: float) -> str:
