@@ -39,10 +39,11 @@ class Play:
     patience: float = PATIENCE  # seconds
 
     async def wait(
-        self, what: str, true: Callable[[State], bool], seconds: float = PATIENCE
+        self, what: str, true: Callable[[State], bool], seconds: float | None = None
     ) -> State:
         """Gives up when nothing has changed for so long (a machine that is full of trials is slow
         and still gets there), or after LONGEST times that."""
+        seconds = self.patience if seconds is None else seconds
         loop = asyncio.get_running_loop()
         began = changed = loop.time()
         last: State | None = None
