@@ -1,0 +1,46 @@
+"""Which version is meant: the archived one that served last, and a pin that is no rollback."""
+
+from datetime import timedelta
+
+from podium.api.promotion import Stage
+from podium.api.promotion_status import Verdict
+from podium.engine.candidate import last_archived, once_promoted
+from tests.unit.engine.iris import grown, world
+from tests.unit.engine.world import World
+
+
+def archived(*versions: str) -> World:
+    """These were archived, in this order."""
+    w = world(candidate={"version": "9"})
+    for version in ("1", "2", "3", "4"):
+        w.register(version)
+    for version in versions:
+        w.now += timedelta(hours=1)
+        w.to_stage(version, Stage.ARCHIVED)
+        w.versions[version] = type(w.versions[version])(
+            **{**vars(w.versions[version]), "updated_at": w.now}
+        )
+    return w
+
+
+def test_the_archived_version_that_changed_last_is_meant_not_the_highest() -> None:
+    assert last_archived(archived("3", "1", "2").observe(), leaving=None) == "2"
+    assert last_archived(archived("3", "1", "2").observe(), leaving="2") == "1"
+
+
+def test_only_an_archived_version_is_meant() -> None:
+    assert last_archived(archived().observe(), leaving=None) is None
+    assert last_archived(archived("1").observe(), leaving="1") is None
+
+
+def test_a_pin_to_a_version_that_was_refused_is_no_rollback() -> None:
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    assert not once_promoted(w.observe(), "3")
+    assert once_promoted(w.observe(), "2")
+    w.verdicts["3"] = Verdict.PASS
+    w.spec["approval"] = {"required": 1}
+    w.spec["candidate"] = {"version": "3"}
+    w.until("AwaitingApproval")
+    assert w.alias == "2"
