@@ -152,7 +152,7 @@ class Pair(Promotions):
         new = next(replica for replica in self.replicas if replica is not old)
         moment = Moment(old.line, plan)
         await self.register()
-        await moment.wait(seconds=10.0)
+        await moment.wait(seconds=20.0)
         done.at_write = moment.caught.name if moment.caught else "(at rest)"
         began = time.time()
         inflict(plan.kind, old)
@@ -304,7 +304,9 @@ async def run(real: Servers, plans: list[Plan], seed: int) -> Result:
             replicas = [Replica(line, world.namespace, Path(folder)) for line in both]
             pair = Pair(world, replicas, rng)
             async with _records(world) as stored, _running(replicas):
-                await pair.adopt(both[0])
+                await pair.adopt(
+                    both[0], rollout={"progressDeadline": "5m"}
+                )  # no rollout is to blame
                 await pair.settle()
                 for each in plans:
                     done.append(await pair.failover(each))

@@ -18,7 +18,7 @@ from tests.faults.world import State, World
 from tests.integration.operator.conftest import Registry
 
 POLL_SECONDS = 1.0
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 def new_world(real: Servers, prefix: str) -> World:
