@@ -1,0 +1,179 @@
+"""What a rule of the oracle is given: what was seen, what was decided, and what follows from
+both. Written from DESIGN, not from the engine: of the engine only plumbing is used (digests, and
+the check of the ledger's chain)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from podium.api.ledger_entry import EntryAction, LedgerEntry
+from podium.api.promotion import ModelSourceType
+from podium.api.promotion_status import AttemptStatus, Phase, PromotionStatus, Verdict
+from podium.engine import ledger
+from podium.engine.decision import Decision
+from podium.engine.observation import Claim, Observation, TargetState
+
+A = EntryAction
+P = Phase
+MOVES = frozenset({A.PROMOTE_INTENT, A.ROLLBACK_INTENT, A.REVERT_INTENT})
+BACK = frozenset({A.ROLLBACK_INTENT, A.REVERT_INTENT})
+
+
+@dataclass(frozen=True)
+class Case:
+    """One decision with what it was made of. `new`: the ledger entries that it adds."""
+
+    seen: Observation
+    now: datetime
+    made: Decision
+    new: tuple[LedgerEntry, ...]
+    restored: bool
+
+    @property
+    def before(self) -> PromotionStatus:
+        return self.seen.status
+
+    @property
+    def after(self) -> PromotionStatus:
+        return self.made.status
+
+    @property
+    def attempt(self) -> AttemptStatus | None:
+        return self.seen.status.active
+
+    @property
+    def waits(self) -> bool:
+        """Neither acts nor remembers anything."""
+        return not self.made.actions and essence(self.before) == essence(self.after)
+
+    def added(self, *actions: EntryAction) -> tuple[LedgerEntry, ...]:
+        return tuple(entry for entry in self.new if entry.action in actions)
+
+
+Rule = Callable[[Case], None]
+
+
+def essence(status: PromotionStatus) -> PromotionStatus:
+    """What the next pass builds on: without the texts, conditions and what is merely shown."""
+    champion, attempt = status.champion, status.attempt
+    return replace(
+        status,
+        conditions=(),
+        observed_generation=0,
+        history=(),
+        champion=replace(champion, targets=()) if champion else None,
+        attempt=replace(attempt, reason=None, message="") if attempt else None,
+    )
+
+
+def behind(seen: Observation) -> bool:
+    """Whether MLflow's ledger knows more than the status, or something else."""
+    head = (seen.ledger.head_seq, seen.ledger.head_hash)
+    own = (seen.status.ledger_seq, seen.status.ledger_head)
+    beyond = any(entry.seq > max(head[0], own[0]) for entry in seen.ledger.entries)
+    return beyond or head[0] > own[0] or (head[0] == own[0] and head[1] != own[1])
+
+
+def appended(seen: Observation, after: PromotionStatus) -> tuple[LedgerEntry, ...]:
+    return tuple(entry for entry in after.history if entry.seq > seen.status.ledger_seq)
+
+
+def known(seen: Observation) -> tuple[LedgerEntry, ...]:
+    """Every entry at hand, ascending."""
+    entries = {e.seq: e for e in ledger.check(seen.ledger).entries}
+    entries = {s: e for s, e in entries.items() if s not in seen.ledger.bad_signatures}
+    entries.update({entry.seq: entry for entry in seen.status.history})
+    return tuple(entries[seq] for seq in sorted(entries) if seq <= seen.status.ledger_seq)
+
+
+def quarantined(seen: Observation) -> frozenset[str]:
+    found: set[str] = set()
+    for entry in known(seen):
+        if entry.action is A.QUARANTINED and entry.to:
+            found.add(entry.to)
+        elif entry.action is A.RELEASED and entry.to:
+            found.discard(entry.to)
+    return frozenset(found | {q.version for q in seen.status.quarantined})
+
+
+def ready(seen: Observation, version: str | None) -> bool:
+    found = seen.version(version)
+    return found is not None and found.ready
+
+
+def pinned(seen: Observation, version: str) -> bool:
+    return seen.spec.candidate is not None and seen.spec.candidate.version == version
+
+
+def pinned_rollback(seen: Observation, version: str) -> bool:
+    once = any(e.action in (A.PROMOTED, A.ADOPTED) and e.to == version for e in known(seen))
+    left = version != seen.status.champion_version
+    return pinned(seen, version) and once and left and version not in quarantined(seen)
+
+
+def states(seen: Observation) -> dict[str, TargetState]:
+    return {state.name: state for state in seen.targets}
+
+
+def carries(seen: Observation, name: str, version: str, move_id: str | None) -> bool:
+    target = next(t for t in seen.spec.targets if t.name == name)
+    state = states(seen)[name]
+    if (state.model_version, state.move_id) != (version, move_id):
+        return False
+    by_version = target.model_source.type is ModelSourceType.VERSION
+    return not by_version or state.env_value == f"models:/{seen.spec.model}/{version}"
+
+
+def finished(state: TargetState, move_id: str | None) -> bool:
+    """The rollout is over: pods that are still there and not new are at most going away."""
+    leaving = all(p.terminating for p in state.pods or () if p.move_id != move_id)
+    return state.settled and leaving
+
+
+def unmet_gates(seen: Observation, version: str) -> list[str]:
+    """Gates that bind and have not passed. Unknown is never Pass."""
+    excused = {g.name for g in seen.spec.gates if g.dry_run}
+    if pinned_rollback(seen, version):
+        excused |= {g.name for g in seen.spec.gates if g.metric and g.metric.compare}
+    good = (Verdict.PASS, Verdict.NOT_APPLICABLE)
+    passed = {gate.name for gate in seen.gates if gate.verdict in good}
+    return [g.name for g in seen.spec.gates if g.name not in passed | excused]
+
+
+def standing_still(seen: Observation) -> str | None:
+    if seen.promotion.metadata.deletion_timestamp:
+        return "deleting"
+    if seen.rival:
+        return "rival"
+    if seen.registry_problem:
+        return "registry away"
+    if seen.model is None:
+        return "no model"
+    alias_mode = any(t.model_source.type is ModelSourceType.ALIAS for t in seen.spec.targets)
+    if alias_mode and not seen.model.aliases_supported:
+        return "no aliases"
+    if claimed_by_older(seen):
+        return "claimed"
+    if behind(seen):
+        return None
+    own = seen.claim is not None and is_own(seen, seen.claim) and not seen.claim.released
+    confirmed = seen.status.claim is not None and seen.status.claim.confirmed
+    return "unsettled" if seen.unsettled and own and confirmed else None
+
+
+def is_own(seen: Observation, claim: Claim) -> bool:
+    meta = seen.promotion.metadata
+    return (claim.cluster, claim.namespace, claim.name) == (
+        seen.cluster_id,
+        meta.namespace,
+        meta.name,
+    )
+
+
+def claimed_by_older(seen: Observation) -> bool:
+    claim, mine = seen.claim, seen.status.claim
+    if claim is None or is_own(seen, claim) or claim.released or seen.claim_owner_gone:
+        return False
+    return (mine is None or claim.since < mine.since) and not seen.released

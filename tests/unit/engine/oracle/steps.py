@@ -1,0 +1,224 @@
+"""What must be so before a step is taken: an attempt begins, a version is promoted, people agree,
+a version is blamed, the alias goes back, an outcome is written down."""
+
+from podium.api.decision import DecisionAction
+from podium.api.promotion import ModelSourceType, Stage
+from podium.api.promotion_status import Origin
+from podium.engine.digests import digest
+from podium.engine.observation import PodState
+from tests.unit.engine.oracle.case import (
+    BACK,
+    A,
+    Case,
+    P,
+    Rule,
+    carries,
+    claimed_by_older,
+    finished,
+    known,
+    pinned,
+    pinned_rollback,
+    quarantined,
+    ready,
+    states,
+    unmet_gates,
+)
+
+
+def begins_an_attempt_that_may_begin(c: Case) -> None:
+    old, new = c.before.attempt, c.after.attempt
+    if c.restored or new is None or (old is not None and old.id == new.id):
+        return
+    if new.origin not in (Origin.CANDIDATE, Origin.ADOPT):
+        return
+    assert not c.seen.spec.suspend, "begins while suspended"
+    assert ready(c.seen, new.version), "tries what is not READY"
+    assert new.version != c.before.champion_version, "tries the champion"
+    assert new.version not in quarantined(c.seen) or pinned(c.seen, new.version), "I3"
+    if new.origin is Origin.CANDIDATE:
+        lifted = c.before.hold is None or pinned(c.seen, c.before.hold.version or "")
+        assert lifted, "begins while held"
+        selector = c.seen.spec.candidate
+        assert selector is not None, "a candidate without a selector"
+        if selector.latest is not None and c.before.highest_promoted:
+            assert int(new.version) >= int(c.before.highest_promoted), "below the highest"
+    else:
+        assert c.before.hold is None and new.version == c.seen.alias
+
+
+def does_not_try_again_what_failed(c: Case) -> None:
+    """A failure sticks until a Release or a change of spec.candidate that names the version."""
+    old, new = c.before.attempt, c.after.attempt
+    if c.restored or new is None or (old is not None and old.id == new.id):
+        return
+    if new.origin not in (Origin.CANDIDATE, Origin.ADOPT):
+        return
+    for entry in reversed(known(c.seen)):
+        if entry.action is A.RELEASED and entry.to in (None, new.version):
+            return
+        if entry.action is A.PROMOTED and entry.to == new.version:
+            return
+        if entry.action is A.ROLLBACK_INTENT and entry.from_version == new.version:
+            changed = entry.candidate != digest(c.seen.spec.candidate)
+            assert changed and pinned(c.seen, new.version), "tries again what was rolled back"
+            return
+
+
+def promotes_what_earned_it(c: Case) -> None:
+    """I1 at the intent: READY, gates, approvals, nobody says stop, and everything can follow."""
+    for intent in () if c.restored else c.added(A.PROMOTE_INTENT):
+        version, attempt, spec = intent.to or "", c.attempt, c.seen.spec
+        assert attempt is not None and attempt.version == version
+        assert attempt.phase is P.PROMOTING and attempt.move_id is None
+        assert ready(c.seen, version), "I1: not READY"
+        assert version not in quarantined(c.seen) or pinned(c.seen, version), "I3"
+        assert not unmet_gates(c.seen, version), "I1: gates"
+        people = {approval.by for approval in attempt.approvals}
+        asked = spec.approval.required if spec.approval else 0
+        assert len(people) >= asked or pinned_rollback(c.seen, version), "I1: approval"
+        assert not spec.suspend and c.before.hold is None, "a step forward though told to stop"
+        assert all(state.problem is None for state in c.seen.targets), "a target cannot follow"
+        assert c.seen.rollout_slot or not spec.targets, "more rollouts than allowed"
+        if attempt.origin is Origin.ADOPT:
+            assert c.seen.alias == version
+        else:
+            gone = c.seen.alias is None and c.seen.version(attempt.previous) is None
+            assert c.seen.alias == attempt.previous or gone, "the alias was taken"
+            assert attempt.candidate_digest == digest(spec.candidate), "the selector changed"
+
+
+def counts_people_who_may_agree(c: Case) -> None:
+    """Approvals are of this attempt and this evidence, by different people who did not make it."""
+    old, new = c.before.attempt, c.after.attempt
+    if c.restored or old is None or new is None or old.id != new.id:
+        return
+    if len(new.approvals) <= len(old.approvals):
+        return
+    said, approval = c.seen.decisions[0], new.approvals[-1]
+    assert said.spec.action is DecisionAction.APPROVE
+    assert said.spec.promotion_ref.uid in (None, c.seen.promotion.metadata.uid)
+    assert said.spec.attempt_id == old.id and old.phase is P.AWAITING_APPROVAL
+    assert said.spec.evidence_digest == old.evidence_digest, "approves something else"
+    assert approval.by not in {one.by for one in old.approvals}, "one person counts once"
+    version, spec = c.seen.version(old.version), c.seen.spec
+    authors = {*(version.authors if version else ())}
+    authors.add(c.seen.promotion.metadata.annotations.get("podium.dev/spec-author", ""))
+    if spec.approval and spec.approval.exclude_authors:
+        assert approval.by not in authors, "an author approves"
+    (entry,) = c.added(A.APPROVED)
+    assert entry.decision == f"{said.metadata.name}/{said.metadata.uid}"
+
+
+def voids_approvals_with_the_evidence(c: Case) -> None:
+    old, new = c.before.attempt, c.after.attempt
+    if c.restored or old is None or new is None or old.id != new.id or not new.approvals:
+        return
+    assert new.evidence_digest == old.evidence_digest, "approvals outlive their evidence"
+
+
+def blames_with_care(c: Case) -> None:
+    """Quarantine only when a container of this move started and failed or is not ready; whatever
+    else goes wrong with a rollout ends in a hold."""
+    attempt = c.attempt
+    for entry in () if c.restored else c.added(A.QUARANTINED):
+        assert attempt is not None and attempt.move_id and entry.to == attempt.version
+        assert attempt.phase in (P.VERIFYING, P.BAKING)
+        assert c.seen.spec.rollback.automatic
+        pods = [p for t in c.seen.targets for p in t.pods or () if p.move_id == attempt.move_id]
+        assert any(_at_fault(pod) for pod in pods), "blames a version without a bad container"
+        if attempt.phase is P.VERIFYING and attempt.templates is not None:
+            mine = digest([[t.name, t.template] for t in c.seen.targets])
+            assert mine == attempt.templates, "blames it for a template that somebody changed"
+
+
+def _at_fault(pod: PodState) -> bool:
+    bad = pod.failed or pod.restarts > 0 or (pod.started and not pod.ready)
+    return bad and not pod.disrupted and not pod.terminating
+
+
+def goes_back_to_what_may_serve(c: Case) -> None:
+    """The destination exists, is READY, not in quarantine, and not what is left; a person's
+    Rollback ends in a hold; no rollback is rolled back by itself."""
+    for entry in () if c.restored else c.added(*BACK):
+        if entry.to != c.seen.alias:  # whoever moved it there answers for that
+            assert ready(c.seen, entry.to), "goes back to what is not READY"
+            assert entry.to not in quarantined(c.seen), "I3: goes back to a quarantined version"
+        attempt = c.attempt
+        if entry.action is A.ROLLBACK_INTENT:
+            assert entry.to != entry.from_version or entry.decision
+        if entry.decision is not None:
+            assert c.added(A.HELD), "a Rollback ends in a hold"
+            assert c.seen.decisions[0].spec.action is DecisionAction.ROLLBACK
+        elif attempt and attempt.rollback:
+            assert not ready(c.seen, attempt.rollback.to), "rolls back a rollback"
+        elif (
+            attempt and attempt.phase in (P.VERIFYING, P.BAKING) and ready(c.seen, attempt.version)
+        ):
+            followed = c.seen.alias == attempt.previous
+            judged = c.added(A.QUARANTINED, A.HELD)
+            assert len(judged) == 1 or followed, "neither quarantine nor hold"
+
+
+def believes_outcomes_only_when_seen(c: Case) -> None:
+    """Rule 2: no outcome before alias, targets and stages show it."""
+    for entry in () if c.restored else c.added(A.PROMOTED, A.ROLLED_BACK, A.REVERTED):
+        attempt = c.attempt
+        assert attempt is not None and c.seen.alias == entry.to, "the alias is elsewhere"
+        assert ready(c.seen, entry.to)
+        move = attempt.rollback.move_id if attempt.rollback else attempt.move_id
+        for target in c.seen.spec.targets:
+            if carries(c.seen, target.name, entry.to or "", move):
+                assert finished(states(c.seen)[target.name], move), f"{target.name} rolls out"
+            else:
+                assert entry.action is A.REVERTED, f"{target.name} does not carry the move"
+        _stages_agree(c, entry.to or "")
+
+
+def _stages_agree(c: Case, champion: str) -> None:
+    model, wanted = c.seen.model, c.seen.spec.stage
+    if model is None or not model.stages_supported or wanted is Stage.NONE:
+        return
+    production = [v.version for v in model.versions.values() if v.stage is Stage.PRODUCTION]
+    if wanted is Stage.PRODUCTION:
+        assert production == [champion], "stages disagree"
+    else:
+        assert model.versions[champion].stage in (Stage.STAGING, Stage.PRODUCTION)
+
+
+def verifies_what_has_moved(c: Case) -> None:
+    old, new = c.before.attempt, c.after.attempt
+    if c.restored or old is None or new is None or new.phase is not P.VERIFYING:
+        return
+    if old.phase is P.VERIFYING:
+        return
+    for target in c.seen.spec.targets:
+        assert carries(c.seen, target.name, new.version, new.move_id), "nothing to verify yet"
+    by_alias = any(t.model_source.type is ModelSourceType.ALIAS for t in c.seen.spec.targets)
+    if by_alias or not c.seen.spec.targets:
+        assert c.seen.alias == new.version, "the alias has not moved"
+
+
+def claims_before_anything(c: Case) -> None:
+    """No attempt, intent or action on an alias that is not confirmed to be ours."""
+    old, new = c.before.attempt, c.after.attempt
+    claim = c.before.claim
+    if c.restored or (claim is not None and claim.confirmed):
+        return
+    assert not c.added(*BACK, A.PROMOTE_INTENT), "moves before the claim is confirmed"
+    assert (new and new.id) == (old and old.id), "begins before the claim is confirmed"
+    if c.after.claim and c.after.claim.confirmed and claim and not claim.confirmed:
+        assert not claimed_by_older(c.seen)
+
+
+STEPS: tuple[Rule, ...] = (
+    begins_an_attempt_that_may_begin,
+    does_not_try_again_what_failed,
+    promotes_what_earned_it,
+    counts_people_who_may_agree,
+    voids_approvals_with_the_evidence,
+    blames_with_care,
+    goes_back_to_what_may_serve,
+    believes_outcomes_only_when_seen,
+    verifies_what_has_moved,
+    claims_before_anything,
+)
