@@ -62,7 +62,7 @@ class Report:
                 each.name,
                 f"{each.value:g} {each.unit}",
                 "" if each.target is None else f"{sign}{each.target:g}",
-                "" if each.ratio is None else f"{each.ratio:g} {'' if each.met else 'MISSED'}",
+                _against(each),
                 each.note,
             )
             part = each.part
@@ -73,6 +73,11 @@ class Report:
         figures = [{**asdict(f), "ratio": f.ratio, "met": f.met} for f in self.figures]
         kept = {"machine": self.machine, "settings": self.settings, "details": self.details}
         path.write_text(json.dumps({**kept, "figures": figures}, indent=1) + "\n")
+
+
+def _against(figure: Figure) -> str:
+    ratio = "" if figure.ratio is None else f"{figure.ratio:g}"
+    return f"{ratio} MISSED".strip() if figure.met is False else ratio
 
 
 def quantile(values: Sequence[float], share: float) -> float:

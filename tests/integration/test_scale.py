@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import scale
 
-pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(600)]
 
 PARTS = "first-start,at-rest,one-by-one,at-once,bare-writes"
 
