@@ -50,6 +50,9 @@ def test_the_same_seed_gives_the_same_cases_and_every_moment() -> None:
     moments = Counter(name.partition("/")[0] for name in first)
     assert set(moments) == {moment.value for moment in Moment}
     assert min(moments.values()) >= 10
+    kinds = Counter(case.kind for case in cases.chosen(300, seed=1))
+    assert set(kinds) == {*PLURALS, "World"}
+    assert min(kinds.values()) >= 10
 
 
 def refusal(field: str, message: str) -> Answer:

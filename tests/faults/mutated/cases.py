@@ -39,6 +39,7 @@ def all_thought_of() -> list[Case]:
         found += semantic.of_specs(moment)
         if moment is not Moment.CREATED:
             found += [*semantic.of_world(moment), *semantic.of_registry(moment)]
+        found += semantic.of_decisions(moment)
     return found
 
 

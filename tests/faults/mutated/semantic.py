@@ -160,6 +160,39 @@ def of_registry(moment: Moment) -> Iterator[Case]:
         yield of_change(change, moment, expect=frozenset(expect.split()))
 
 
+def of_decisions(moment: Moment) -> Iterator[Case]:
+    """A person's word about something else than what is there."""
+    for action, said in _DECISIONS:
+        if bases.moment_of(action) is not moment:
+            continue
+        before = bases.decision(action)
+        spec = {name: each for name, each in {**before, **said}.items() if each is not None}
+        words = f"{action}, with {said}"
+        yield of_change(Change("PromotionDecision", "spec", words, before, _to(spec)), moment)
+
+
+_NOBODYS = {"decidedBy": None}
+_OTHER_UID = {"promotionRef": {"name": "p", "uid": "00000000-0000-4000-8000-000000000000"}}
+_OTHER_PROMOTION = {"promotionRef": {"name": "nobody"}}
+_NO_UID = {"promotionRef": {"name": "p"}}
+_NOT_THERE = {"version": "9999"}
+_DECISIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    *(("Approve", each) for each in (_NOBODYS, _OTHER_UID, _OTHER_PROMOTION, _NO_UID, _NOT_THERE)),
+    ("Approve", {"attemptID": "2-ffffff"}),
+    ("Approve", {"evidenceDigest": "sha256:" + 64 * "0"}),
+    ("Reject", {"attemptID": "2-ffffff"}),
+    ("Reject", {"attemptID": None, "version": "1"}),
+    *(("Rollback", each) for each in (_NOBODYS, _OTHER_UID, _NOT_THERE, {"version": None})),
+    ("Rollback", {"version": "2"}),
+    ("Rollback", {"version": "3"}),
+    ("Hold", _OTHER_PROMOTION),
+    ("Hold", {"reason": "日" * 1024}),
+    ("Release", _NOT_THERE),
+    ("Release", {"version": None}),
+    ("Retry", _NOT_THERE),
+)
+
+
 _REGISTRIES: Mapping[str, tuple[dict[str, Any], str]] = {
     "a server that does not answer": ({"trackingURI": CLOSED}, "RegistryUnavailable"),
     "a path that is not MLflow's": ({"trackingURI": f"{bases.MLFLOW}/nowhere"}, ""),
