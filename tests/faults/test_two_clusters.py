@@ -38,7 +38,7 @@ class Side:
     async def state(self) -> State:
         return await self.promotions.state()
 
-    async def wait(self, what: str, reason: str, seconds: float = 30.0) -> State:
+    async def wait(self, what: str, reason: str, seconds: float = 90.0) -> State:
         """Until condition Stalled has that reason."""
         return await self.promotions.play.wait(
             what, lambda state: state.condition("Stalled").endswith(f"/{reason}"), seconds
@@ -46,7 +46,7 @@ class Side:
 
     async def settle(self, versions: int) -> None:
         self.promotions.versions = versions
-        await self.promotions.settle(30.0)
+        await self.promotions.settle(90.0)
 
     def writes(self, since: float) -> list[Sent]:
         """To MLflow and to Deployments."""
@@ -187,7 +187,7 @@ async def test_both_claim_in_the_same_instant(both: Both) -> None:
     before = {id(each): await each.state() for each in sides}
     await asyncio.gather(*(each.promote() for each in sides))
     for each in held:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await each.caught.wait()
     for each in held:
         each.let_go.set()
