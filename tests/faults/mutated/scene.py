@@ -126,7 +126,8 @@ class Scene:
     def deployments(self, **changes: Any) -> None:
         """Both Deployments as they should be; `changes` of the spec of `api`."""
         fault = {Moment.VERIFYING: "not-ready@2", Moment.ROLLING_BACK: "not-ready@1"}
-        self.deployment("api", 2, fault.get(self.moment, ""), **changes)
+        replicas = changes.pop("replicas", 2)
+        self.deployment("api", replicas, fault.get(self.moment, ""), **changes)
         self.deployment("batch", 1)
 
     def deployment(self, name: str, replicas: int, fault: str = "", **changes: Any) -> None:
