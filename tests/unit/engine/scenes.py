@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from podium.api.decision import DecisionAction
+from podium.api.promotion import Stage
 from podium.api.promotion_status import Verdict
 from tests.unit.engine.iris import GATE
 from tests.unit.engine.wild import WildWorld
@@ -56,6 +57,30 @@ def fails_in(phase: str, how: dict[str, object]) -> Scene:
         run(w, 3)
 
     return scene
+
+
+def readiness_is_lost(w: WildWorld) -> None:
+    newcomer(w, gates=[], rollback={"bakeDuration": "40s"})
+    until(w, "Baking")
+    began = w.now - timedelta(minutes=1)
+    w.spoilt_pods["api"] = {"ready": False, "container_started_at": began, "ready_lost_at": w.now}
+    run(w, 4)
+    w.spoilt_pods = {}
+
+
+def only_an_archived_one_is_left(w: WildWorld) -> None:
+    """Which nobody ever promoted here, so that nobody can tell whether it served."""
+    newcomer(w, gates=[], rollback={})
+    until(w, "Verifying")
+    for version in w.versions:
+        if version != w.alias:
+            w.unready(version)
+    left = str(max(map(int, w.versions)) + 1)
+    w.register(left)
+    w.to_stage(left, Stage.ARCHIVED)
+    w.spoilt_pods["api"] = {"ready": False, "failed": True, "exits": 2}
+    run(w, 4)
+    w.spoilt_pods = {}
 
 
 def no_pods(w: WildWorld) -> None:
@@ -177,6 +202,8 @@ SCENES: dict[str, Scene] = {
     "image": fails_in("Verifying", {"ready": False, "started": False, "trouble": "image"}),
     "dies in bake": fails_in("Baking", {"ready": False, "failed": True}),
     "restarts in bake": fails_in("Baking", {"restarts": 1, "container_started_at": None}),
+    "readiness lost": readiness_is_lost,
+    "only archived": only_an_archived_one_is_left,
     "no pods": no_pods,
     "template changes": template_changes,
     "rollback fails": rollback_fails,

@@ -45,6 +45,7 @@ from tests.unit.engine.choices import (
     SECONDS,
     TARGETS,
 )
+from tests.unit.engine.iris import TARGET
 from tests.unit.engine.oracle.case import A, Case, appended, behind
 from tests.unit.engine.reached import Reached
 from tests.unit.engine.scenes import SCENES, newcomer
@@ -440,7 +441,7 @@ class Wild(RuleBasedStateMachine):
 def run_steps(steps: int) -> None:
     """About so many rules, each with a few passes."""
     random = settings(
-        max_examples=steps // PER_STORY * 102 // 100 + 1,  # a few end early
+        max_examples=steps * 5 // 4 // PER_STORY + 1,  # some end early
         stateful_step_count=PER_STORY,
         deadline=None,
         derandomize=SEED is None,
@@ -452,10 +453,24 @@ def run_steps(steps: int) -> None:
     run_state_machine_as_test(machine, settings=random)
 
 
+def play_scenes() -> None:
+    """Each once where nothing else happens."""
+    for scene in SCENES.values():
+        spec: dict[str, object] = {"model": "iris", "targets": [TARGET]}
+        spec["rollout"] = {"progressDeadline": "30s"}
+        w = WildWorld(spec, told=REACHED.add)
+        for _ in range(2):
+            newcomer(w)
+            for _ in range(20):
+                w.advance(w.step())
+        scene(w)
+
+
 @pytest.mark.timeout(0)
 def test_every_decision_is_one_that_design_allows(capsys: pytest.CaptureFixture[str]) -> None:
     """And, in as many steps as CI takes, everything is reached that can be."""
     run_steps(STEPS)
+    play_scenes()
     report = REACHED.report()
     assert REACHED.steps >= STEPS
     if STEPS < ENOUGH:
