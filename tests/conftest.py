@@ -7,21 +7,50 @@ PODIUM_TEST_CLUSTER=name      name of the test bed's cluster, `pytest` unless to
 PODIUM_TEST_KEEP=1            leave that cluster up at the end
 """
 
+import contextlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from testbed import cluster as testbed_cluster
 from testbed.errors import TestbedError
+from testbed.layout import cache_root
 from tests.kubectl import Kubectl
 
 ROOT = Path(__file__).parent.parent
+RUN = "PODIUM_TEST_RUN"
+
+
+def pytest_configure() -> None:
+    os.environ.setdefault(RUN, secrets.token_hex(8))  # every process of this run inherits it
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends what a worker left that was interrupted or killed, so that it ran no fixture's end.
+
+    Not the components of clusters: those that stay up are told apart by `testbed down`.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    clusters = str(cache_root() / "clusters")
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            ours = process.environ().get(RUN) == os.environ[RUN] and process.pid != os.getpid()
+            if ours and clusters not in " ".join(process.cmdline()):
+                process.terminate()
+                left.append(process)
+    for process in psutil.wait_procs(left, timeout=10)[1]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 class _ByFile(LoadScopeScheduling):
