@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from tests.faults.mutated import oracle
 from tests.faults.mutated.scene import ENDED, caught_up, condition, describe, is_true
@@ -25,7 +26,9 @@ from tests.faults.soak.samples import (
 from tests.faults.soak.town import AWAY, Quarter, Town
 from tests.faults.soak.watcher import Watcher
 
+T = TypeVar("T")
 PEACE = 240.0  # seconds within which everything converges once nobody disturbs it
+OUTAGE_ENDS = 180.0  # seconds after the last one began
 LOOK_EVERY, LEDGER_EVERY = 1.5, 20.0
 
 # What counts as flat in the second half of the last process' life. The ledger and the versions
@@ -144,13 +147,14 @@ class Soak:
         """Nobody disturbs any more; each model gets one more good version, which must win."""
         wanted = {}
         for quarter in self._town.quarters:
-            self._town.suspend(quarter, False)
-            wanted[quarter.name] = self._town.register(quarter, "good")
+            _surely(partial(self._town.suspend, quarter, False))
+            version = _surely(partial(self._town.register, quarter, "good"))
+            wanted[quarter.name] = version
             if quarter.follows:
-                self._town.move(quarter, wanted[quarter.name])
+                _surely(partial(self._town.move, quarter, version))
         began, released = time.monotonic(), set[str]()
         while True:
-            waiting = self._waiting(wanted, released)
+            waiting = _surely(lambda: self._waiting(wanted, released))
             if not waiting:
                 break
             if time.monotonic() - began > PEACE:
@@ -188,8 +192,8 @@ class Soak:
     def _judge(self) -> None:
         report, watcher = self.report, self._watcher
         for quarter in self._town.quarters:
-            report.violations += self._end_of(quarter)
-        watcher.count_promotions()
+            report.violations += _surely(partial(self._end_of, quarter))
+        _surely(watcher.count_promotions)
         report.violations += [*watcher.violations, *self._failed, *self._of_the_log()]
         report.deeds, report.skipped = dict(self._churn.done), dict(self._churn.skipped)
         report.outages = dict(self._outages.done)
@@ -231,6 +235,18 @@ class Soak:
                 f"the operator ended by itself {self._town.operator.ended_by_itself} times"
             )
         return found
+
+
+def _surely(work: Callable[[], T]) -> T:
+    """Until it works: the last outage may not be over. Raises what it met with when it never is."""
+    end = time.monotonic() + OUTAGE_ENDS
+    while True:
+        try:
+            return work()
+        except AWAY:
+            if time.monotonic() > end:
+                raise
+            time.sleep(1.0)
 
 
 def not_flat(report: Report) -> list[str]:
