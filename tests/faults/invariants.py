@@ -68,13 +68,15 @@ class Watch:
         found = []
         if chain.trouble:
             found.append(f"I6: {chain.trouble}")
-        head = (state.status.get("ledgerSeq"), state.status.get("ledgerHead"))
+        head = (state.status.get("ledgerSeq", 0), state.status.get("ledgerHead"))
         if head != (chain.seq, chain.head):
             found.append(f"I6: status ends with {head}, MLflow with {(chain.seq, chain.head)}")
         seqs = [entry.seq for entry in chain.entries]
         if seqs != list(range(1, len(seqs) + 1)):
             found.append(f"I6: entries {seqs}")
-        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(ledger.head_signer or ""))
+        if ledger.head_signer is None:
+            return [*found, "I6: there is no head"] if chain.entries else found
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(ledger.head_signer))
         for entry in chain.entries:
             try:
                 key.verify(base64.b64decode(entry.signature or ""), entry.hash.encode())

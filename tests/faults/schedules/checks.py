@@ -140,7 +140,8 @@ class Checks:
         found = []
         if state.promotion["spec"].get("suspend"):
             return []
-        if not state.condition("Ready").startswith("True"):
+        first_waits = champion is None and phase == "AwaitingApproval"
+        if not state.condition("Ready").startswith("True") and not first_waits:
             found.append(f"Ready is {state.condition('Ready')} and nothing is Stalled")
         if state.alias != champion:
             found.append(f"the alias is at {state.alias}, status says {champion}")
