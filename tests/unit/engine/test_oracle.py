@@ -454,11 +454,16 @@ def run_steps(steps: int) -> None:
 
 
 def play_scenes() -> None:
-    """Each once where nothing else happens."""
+    """Each once where nothing else happens; first, a model that has a champion already."""
+    spec: dict[str, object] = {"model": "iris", "targets": [TARGET]}
+    spec["rollout"] = {"progressDeadline": "30s"}
+    w = WildWorld(spec, told=REACHED.add)
+    w.register("1")
+    w.aliases["champion"] = "1"
+    for _ in range(20):
+        w.advance(w.step())
     for scene in SCENES.values():
-        spec: dict[str, object] = {"model": "iris", "targets": [TARGET]}
-        spec["rollout"] = {"progressDeadline": "30s"}
-        w = WildWorld(spec, told=REACHED.add)
+        w = WildWorld(dict(spec), told=REACHED.add)
         for _ in range(2):
             newcomer(w)
             for _ in range(20):
