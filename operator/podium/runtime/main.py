@@ -6,9 +6,9 @@ On SIGTERM: no new keys, the passes that run may end (20 s), the Lease is releas
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
@@ -265,7 +265,7 @@ async def _run(
         failed = [task for task in done if task is not stopping and task.exception()]
         for task in failed:
             why = task.exception()
-            if isinstance(why, WentBackError):
+            if isinstance(why, WentBackError | shell.ResourceGoneError):
                 _log.error("%s", why)
             else:
                 _log.error("a part of the operator ended", exc_info=why)
@@ -292,7 +292,9 @@ async def _shut_down(
     await asyncio.wait(tasks[:1], timeout=KOPF_SECONDS)
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    _, left = await asyncio.wait(tasks, timeout=KOPF_SECONDS)
+    if left:
+        _log.warning("not all parts ended in time; the process ends without them")
 
 
 async def _signals_after_kopf(ready: asyncio.Event, stop: asyncio.Event) -> None:
@@ -308,14 +310,16 @@ def _handle_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, stop.set)
 
 
-async def _main(settings: Settings) -> int:
+async def _main(settings: Settings) -> None:
     stop = asyncio.Event()
     _handle_signals(stop)
     try:
-        return await run(settings, stop)
+        code = await run(settings, stop)
     except AccessError as error:
         _log.error("no way to the Kubernetes API: %s", error)
-        return 1
+        code = 1
+    logging.shutdown()
+    os._exit(code)  # asyncio.run would wait for tasks that no cancellation ends
 
 
 def main() -> None:
@@ -323,7 +327,7 @@ def main() -> None:
     settings = parse()
     logs.configure(settings.log_level)
     _log.info("Podium %s", __version__)
-    sys.exit(asyncio.run(_main(settings)))
+    asyncio.run(_main(settings))
 
 
 if __name__ == "__main__":

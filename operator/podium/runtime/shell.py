@@ -89,13 +89,18 @@ class _Pace:
         await asyncio.sleep(due - now)
 
 
+class ResourceGoneError(Exception):
+    """The API server does not know a resource that is watched."""
+
+
 class _Sessions:
-    """kopf's HTTP sessions, made here to see each watch that is opened, and to close them."""
+    """kopf's HTTP sessions, made here to see how each watch is answered, and to close them."""
 
     def __init__(self, access: Access, opened: Callable[[str], None]) -> None:
         self._access = access
         self._opened = opened
         self._pace = _Pace()
+        self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # a path
         self._made: list[aiohttp.ClientSession] = []
 
     async def login(self, **_: Any) -> kopf.AiohttpSession:
@@ -129,8 +134,12 @@ class _Sessions:
         _context: SimpleNamespace,
         answered: aiohttp.TraceRequestEndParams,
     ) -> None:
-        if answered.response.status == 200 and answered.url.query.get("watch") == "true":
+        if answered.url.query.get("watch") != "true":
+            return
+        if answered.response.status == 200:
             self._opened(answered.url.path)
+        if answered.response.status == 404 and not self.gone.done():
+            self.gone.set_result(answered.url.path)
 
     async def close(self) -> None:
         for session in self._made:
@@ -173,8 +182,8 @@ async def watch(
     `opened` is told the path of each watch that the API server grants.
     """
     sessions = _Sessions(access, opened)
-    try:
-        await kopf.operator(
+    running = asyncio.ensure_future(
+        kopf.operator(
             registry=_registry(hints, sessions),
             settings=_settings(),
             # Else kopf asks for the name of the user, and a container's user may have none.
@@ -185,5 +194,16 @@ async def watch(
             stop_flag=stop,
             ready_flag=ready,
         )
+    )
+    try:
+        # After a 404 kopf 1.45 gives up and yet does not end: it waits for tasks, ours among them.
+        await asyncio.wait({running, sessions.gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise ResourceGoneError(
+                f"the API server does not know {sessions.gone.result()} any more: were the CRDs "
+                "removed? The process ends; the next one waits until they are there again."
+            )
+        running.result()
     finally:
+        running.cancel()
         await sessions.close()
