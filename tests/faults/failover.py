@@ -294,11 +294,14 @@ def bring_back(kind: Kind, replica: Replica) -> None:
             replica.line.heal()
 
 
-async def run(real: Servers, plans: list[Plan], seed: int) -> Result:
-    """One pair, through these failovers one after the other."""
+async def run(
+    real: Servers, plans: list[Plan], seed: int, tell: Callable[[Failover], None]
+) -> Result:
+    """One pair, through these failovers one after the other; `tell` hears of each."""
     rng = random.Random(seed)
     world = new_world(real, "failover")
     done: list[Failover] = []
+    stuck: list[str] = []
     with tempfile.TemporaryDirectory(prefix="podium-failover-") as folder:
         async with lines(real, "a", "b") as both, namespace(world):
             replicas = [Replica(line, world.namespace, Path(folder)) for line in both]
@@ -307,12 +310,16 @@ async def run(real: Servers, plans: list[Plan], seed: int) -> Result:
                 # On a slow machine no rollout is to be given up.
                 await pair.adopt(both[0], rollout={"progressDeadline": "5m"})
                 await pair.settle()
-                for each in plans:
-                    done.append(await pair.failover(each))
-                    if done[-1].violations:
-                        break  # what comes after it would say nothing
+                try:
+                    for each in plans:
+                        done.append(await pair.failover(each))
+                        tell(done[-1])
+                        if done[-1].violations:
+                            break  # what comes after it would say nothing
+                except AssertionError as error:
+                    stuck = [f"{each}: {error}"]
             writes, violations = fencing.judge(pair.sent)
-            violations += _same_records(pair, stored)
+            violations += stuck + _same_records(pair, stored)
             for replica in replicas:
                 log = replica.log.read_text(errors="replace")
                 if "Traceback" in log:

@@ -61,7 +61,13 @@ def _servers(name: str) -> Iterator[tuple[Path, str]]:
 async def run_pairs(real: Servers, chosen: list[Plan], pairs: int, seed: int) -> list[Result]:
     """The plans dealt out to so many pairs."""
     dealt = [chosen[n::pairs] for n in range(pairs)]
-    return await asyncio.gather(*(run(real, each, seed + n) for n, each in enumerate(dealt)))
+    return await asyncio.gather(*(run(real, each, seed + n, _tell) for n, each in enumerate(dealt)))
+
+
+def _tell(done: Failover) -> None:
+    seconds = (("has the Lease", done.taken), ("works", done.read), ("writes", done.wrote))
+    times = ", ".join(f"{does} after {at:.1f} s" for does, at in seconds if at is not None)
+    console.print(f"{done.plan} at {done.at_write}: {times}", markup=False)
 
 
 def wrong(results: Sequence[Result]) -> list[str]:

@@ -51,6 +51,16 @@ def go_on_when_approved(seen: Observation, now: datetime) -> Decision | None:
     return persist(replace(seen.status, attempt=promoting), said)
 
 
+def keep_to_expire_after(seen: Observation, now: datetime) -> Decision | None:
+    """The deadline follows the spec, also while people think."""
+    attempt = running(seen)
+    assert seen.spec.approval is not None
+    deadline = attempt.phase_started_at + seen.spec.approval.expire_after.delta
+    if attempt.deadline == deadline:
+        return None
+    return persist(replace(seen.status, attempt=replace(attempt, deadline=deadline)))
+
+
 def expire(seen: Observation, now: datetime) -> Decision | None:
     attempt = running(seen)
     if attempt.deadline is None or now < attempt.deadline:
@@ -77,6 +87,7 @@ AWAITING_APPROVAL: Chain = (
     validate_again_if_evidence_changed,
     wait_while_suspended_or_held,
     go_on_when_approved,
+    keep_to_expire_after,
     expire,
     wait_for_approvals,
 )

@@ -136,6 +136,8 @@ def say_what_is_missing(seen: Observation, now: datetime) -> Decision | None:
         return stall(seen, Reason.NO_PREVIOUS_CHAMPION, text)
     if problem := serving.target_problem(seen):
         return blocked(seen, problem, SLOWLY)
+    if missing := _pin_that_leads_nowhere(seen):
+        return wait(seen, *missing, None)
     if seen.status.champion is None:
         if seen.spec.candidate:
             text = "the selector finds no READY version yet"
@@ -143,6 +145,16 @@ def say_what_is_missing(seen: Observation, now: datetime) -> Decision | None:
         text = f"alias {seen.spec.alias} points at no version; set it in MLflow"
         return wait(seen, Reason.NO_CHAMPION, text, None)
     return None
+
+
+def _pin_that_leads_nowhere(seen: Observation) -> tuple[Reason, str] | None:
+    pin = seen.spec.candidate.version if seen.spec.candidate else None
+    if pin is None or select(seen) is not None:
+        return None
+    if seen.version(pin) is None:
+        text = f"model {seen.spec.model} has no version {pin}, which spec.candidate names"
+        return Reason.VERSION_NOT_FOUND, text
+    return Reason.VERSION_NOT_READY, f"version {pin}, which spec.candidate names, is not READY yet"
 
 
 RESTING: Chain = (

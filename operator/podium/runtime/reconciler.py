@@ -137,6 +137,7 @@ class Reconciler:
     async def _pass(self, name: Name) -> float | None:
         entry = self._cache.promotions.get(name)
         if entry is None:
+            await self._say_unmet(name)
             return await self._release(name)
         self._gone.pop(name, None)
         try:
@@ -328,6 +329,23 @@ class Reconciler:
         if delay is not None and delay > 0:
             return jittered(delay, self._rng)
         return delay
+
+    async def _say_unmet(self, name: Name) -> None:
+        """Decisions on a promotion that is not there (yet): each is told once, and stays open."""
+        text = f"there is no ModelPromotion {name}; this is answered when there is one"
+        for decision in self._cache.decisions(name):
+            if decision.status.message == text:
+                continue
+            metadata = decision.metadata
+            raw = await self._kube.write_status(
+                PodiumKind.DECISIONS,
+                metadata.namespace,
+                metadata.name,
+                uid=metadata.uid,
+                resource_version=metadata.resource_version,
+                status={"message": text},
+            )
+            self._cache.put_decision(raw)
 
     async def _release(self, name: Name) -> float | None:
         """After a deletion: the claim is marked as released, if it is this promotion's."""

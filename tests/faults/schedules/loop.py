@@ -151,9 +151,6 @@ class VirtualLoop(BaseEventLoop):
     ) -> None:
         """Nobody sends signals in simulated time."""
 
-    def _process_events(self, event_list: Any) -> None:
-        raise NotImplementedError
-
 
 def _owned_task(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], context: Context | None = None

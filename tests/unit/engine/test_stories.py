@@ -295,3 +295,26 @@ def test_an_old_mlflow_without_aliases_takes_only_targets_by_version() -> None:
     w.spec["targets"] = [PINNED]
     w.run()
     assert (w.alias, w.served()) == ("1", {"1"})
+
+
+def test_a_pin_that_leads_nowhere_is_told_beside_the_champion_that_serves() -> None:
+    w = grown()
+    w.spec["candidate"] = {"version": "9"}
+    w.run()
+    assert (w.alias, w.served()) == ("2", {"2"})
+    assert w.condition("Ready") == ("True", "ChampionServed")
+    assert w.condition("Stalled") == ("False", "VersionNotFound")
+    w.register("9")
+    w.run()
+    assert w.alias == "9"
+
+
+def test_a_changed_expire_after_counts_for_the_approval_that_is_waited_for() -> None:
+    w = grown()
+    w.spec["approval"] = {"required": 1, "expireAfter": "72h"}
+    w.register("3")
+    w.until("AwaitingApproval")
+    w.spec["approval"] = {"required": 1, "expireAfter": "1h"}
+    w.now += timedelta(hours=2)
+    w.run()
+    assert (w.alias, w.phase) == ("2", "Expired")

@@ -251,16 +251,22 @@ async def test_the_next_poll_waits_for_as_long_as_the_server_asked(
     assert len(slept) == 1 and asked - 1 < slept[0] <= asked * 1.1
 
 
-async def test_an_unwell_server_is_polled_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What is waited for between polls, in seconds; the wait is over at once."""
+    waited: list[float] = []
 
     @contextlib.asynccontextmanager
     async def timeout(seconds: float) -> AsyncIterator[None]:
-        pauses.append(seconds)
+        waited.append(seconds)
         raise TimeoutError
         yield
 
     monkeypatch.setattr("podium.runtime.connected.asyncio.timeout", timeout)
+    return waited
+
+
+async def test_an_unwell_server_is_polled_less_and_less(pauses: list[float]) -> None:
     poll = Poll(Mlflow({}))
     for _ in range(6):
         await poll.connected._until_due()
@@ -369,17 +375,8 @@ async def test_what_is_as_at_the_last_poll_but_not_as_a_pass_read_it_is_news() -
 
 @pytest.mark.parametrize(("took", "pause"), [(0.0, 10.0), (4.0, 6.0), (9.8, 2.5), (60.0, 15.0)])
 async def test_polls_begin_an_interval_apart_and_a_slow_server_has_a_pause(
-    took: float, pause: float, monkeypatch: pytest.MonkeyPatch
+    took: float, pause: float, pauses: list[float]
 ) -> None:
-    pauses: list[float] = []
-
-    @contextlib.asynccontextmanager
-    async def timeout(seconds: float) -> AsyncIterator[None]:
-        pauses.append(seconds)
-        raise TimeoutError
-        yield
-
-    monkeypatch.setattr("podium.runtime.connected.asyncio.timeout", timeout)
     poll = Poll(Mlflow({}))
     poll.connected._poll_took = took
     await poll.connected._until_due()

@@ -44,8 +44,44 @@ async def test_a_conflict_over_status_is_looked_into_without_waiting_for_the_wat
     cache, seen = Cache(), promotion("p", 4)
     cache.put_promotion(seen)
     kube = Kube(None if deleted else promotion("p", 5, model="other"))
+    parsed = read(ModelPromotion, seen, "p")
+    with pytest.raises(Conflict):
+        await _reconciler(cache, kube)._write_status(parsed, parsed.status)
+    known = cache.promotions[Name("a", "p")]
+    assert known.model == ("churn" if deleted else "other")
+
+
+class Decisions:
+    """A server that has one decision, of which it counts the writes."""
+
+    def __init__(self, decision: dict[str, Any]) -> None:
+        self.decision = decision
+        self.written: list[object] = []
+
+    async def write_status(self, *_: object, status: object, **__: object) -> Raw:
+        self.written.append(status)
+        return {**self.decision, "status": status}
+
+
+async def test_a_decision_on_a_promotion_that_is_not_there_is_told_once_and_stays_open() -> None:
+    raw = {
+        "metadata": {"namespace": "a", "name": "undo", "uid": "u", "resourceVersion": "1"},
+        "spec": {"promotionRef": {"name": "p"}, "action": "Rollback", "reason": "it is slow"},
+    }
+    cache, kube = Cache(), Decisions(raw)
+    cache.put_decision(raw)
+    reconciler = _reconciler(cache, kube)
+    for _ in range(2):
+        assert await reconciler.reconcile(Name("a", "p")) is None
+    assert kube.written == [
+        {"message": "there is no ModelPromotion a/p; this is answered when there is one"}
+    ]
+    assert [each.metadata.name for each in cache.decisions(Name("a", "p"))] == ["undo"]
+
+
+def _reconciler(cache: Cache, kube: object) -> Reconciler:
     absent = cast(Any, None)
-    reconciler = Reconciler(
+    return Reconciler(
         cache,
         cast(KubernetesClient, kube),
         cast(Registries, absent),
@@ -55,8 +91,3 @@ async def test_a_conflict_over_status_is_looked_into_without_waiting_for_the_wat
         Metrics(),
         random.Random(1),
     )
-    parsed = read(ModelPromotion, seen, "p")
-    with pytest.raises(Conflict):
-        await reconciler._write_status(parsed, parsed.status)
-    known = cache.promotions[Name("a", "p")]
-    assert known.model == ("churn" if deleted else "other")

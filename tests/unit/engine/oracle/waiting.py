@@ -21,6 +21,8 @@ HINTED = frozenset(
         Reason.CANDIDATE_BLOCKED,
         Reason.QUARANTINED,
         Reason.MODEL_NOT_FOUND,
+        Reason.VERSION_NOT_FOUND,
+        Reason.VERSION_NOT_READY,
     }
 )
 
