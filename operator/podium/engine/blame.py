@@ -46,15 +46,24 @@ def of_rollout(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blam
 
 
 def _is_late(seen: Observation, attempt: AttemptStatus, now: datetime) -> bool:
-    """Containers whose registry was away meanwhile have the whole time again to load from it."""
-    back_at = seen.registry_back_at
-    if back_at is not None and back_at > attempt.phase_started_at:
-        allowed = timedelta(seconds=seen.spec.rollout.progress_deadline.seconds)
-        if now < back_at + allowed:
-            return False
-    if attempt.deadline is not None and now >= attempt.deadline:
+    if deadline_passed(seen, attempt, now):
         return True
-    return any(t.observed and t.progress_deadline_exceeded for t in seen.targets)
+    exceeded = any(t.observed and t.progress_deadline_exceeded for t in seen.targets)
+    return exceeded and not _has_the_time_again(seen, attempt, now)
+
+
+def deadline_passed(seen: Observation, attempt: AttemptStatus, now: datetime) -> bool:
+    """Whether a move took longer than progressDeadline. The registry's absence does not count."""
+    over = attempt.deadline is not None and now >= attempt.deadline
+    return over and not _has_the_time_again(seen, attempt, now)
+
+
+def _has_the_time_again(seen: Observation, attempt: AttemptStatus, now: datetime) -> bool:
+    """What needs a registry that was away meanwhile has the whole time once more."""
+    back_at = seen.registry_back_at
+    if back_at is None or back_at <= attempt.phase_started_at:
+        return False
+    return now < back_at + seen.spec.rollout.progress_deadline.delta
 
 
 def _of_pods(

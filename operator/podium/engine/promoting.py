@@ -14,6 +14,7 @@ from podium.api.reasons import Reason
 from podium.engine import ledger, serving
 from podium.engine.attempts import entered, move_id, turn_back
 from podium.engine.awaiting_approval import validate_again_if_evidence_changed
+from podium.engine.blame import deadline_passed
 from podium.engine.decision import ApplyTarget, Decision, SetAlias
 from podium.engine.observation import Observation
 from podium.engine.steps import SLOWLY, SOON, Chain, act, blocked, first_decision, persist, wait
@@ -125,7 +126,7 @@ def _apply(
     if not missing:
         return None
     why = seen.action_problem or serving.target_problem(seen)
-    late = attempt.deadline is not None and now >= attempt.deadline
+    late = deadline_passed(seen, attempt, now)
     if why and late and seen.spec.rollback.automatic:
         return turn_back(
             seen, now, attempt, reason=Reason.PROGRESS_DEADLINE, message=why.message, hold=True

@@ -22,17 +22,17 @@ JITTER = 0.1  # ratio
 
 
 class Backoff(Generic[K]):
-    """How long each key waits after its n-th failure in a row: 1 s doubling to 60 s, jittered."""
+    """How long each key waits after its n-th failure in a row: 1 s, doubling, jittered."""
 
     def __init__(self, rng: random.Random) -> None:
         self._failures: dict[K, int] = {}
         self._rng = rng
 
-    def failed(self, key: K) -> float:
+    def failed(self, key: K, most: float = BACKOFF_MOST) -> float:
         """Seconds to wait before the next try."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        longest = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(failures, 16))
+        longest = min(most, BACKOFF_FIRST * 2.0 ** min(failures, 16))
         return jittered(longest, self._rng)
 
     def succeeded(self, key: K) -> None:

@@ -24,19 +24,19 @@ from podium.cluster.errors import ClusterError
 from podium.cluster.resources import PodiumKind
 from podium.engine import ledger as ledgers
 from podium.engine.decide import decide
-from podium.engine.decision import Decision, Event, EventType
+from podium.engine.decision import Action, Decision, Event, EventType
 from podium.engine.observation import Observation, Problem, ProblemKind
 from podium.registry import errors as registry_errors
 from podium.registry.errors import RegistryError
 from podium.runtime import problems, unreadable
-from podium.runtime.cache import Cache, CachedPromotion, unpack
+from podium.runtime.cache import Cache, CachedPromotion, name_of, unpack
 from podium.runtime.connected import REQUEST_SECONDS, Connected
 from podium.runtime.gather import Gatherer, PassMemory
 from podium.runtime.keys import Name
 from podium.runtime.logs import about
 from podium.runtime.metrics import Metrics
 from podium.runtime.perform import ActionRefusedError, PassEndedError, Performer
-from podium.runtime.queue import Backoff, jittered
+from podium.runtime.queue import BACKOFF_MOST, Backoff, jittered
 from podium.runtime.registries import Registries
 from podium.runtime.signing import Signer
 
@@ -56,7 +56,8 @@ class Memory:
     """What is remembered of one promotion between passes; losing it costs only time."""
 
     problem: Problem | None = None
-    retry_at: float = 0.0  # monotonic: no action before
+    failed: Action | None = None
+    retry_at: float = 0.0  # monotonic: that action is not tried again before
     failed_at: float = 0.0
     unsettled_until: float | None = None
     passes_at_once: int = 0
@@ -190,7 +191,7 @@ class Reconciler:
             _log_phase(promotion, status)
             promotion = await self._write_status(promotion, status)
         await self._tell(promotion, decision.events)
-        if decision.actions and began >= memory.retry_at:
+        if decision.actions and (began >= memory.retry_at or memory.failed not in decision.actions):
             if not await self._act(name, promotion, seen, decision, memory):
                 return 0.0 if memory.problem else self._backoff.failed(name)
             self._backoff.succeeded(name)
@@ -232,7 +233,13 @@ class Reconciler:
         """Brings the cache up to date with one fresh read."""
         raw = await self._kube.get_promotion(namespace, name)
         if raw is not None:
-            self._cache.put_promotion(raw)
+            self._learn(raw)
+
+    def _learn(self, raw: Raw) -> None:
+        """The watch will not tell again what was read already, so what failed before does not
+        keep the next pass waiting."""
+        if self._cache.put_promotion(raw):
+            self._backoff.succeeded(name_of(raw))
 
     async def _tell(self, promotion: ModelPromotion, events: tuple[Event, ...]) -> None:
         for event in events:
@@ -277,13 +284,13 @@ class Reconciler:
             memory.unsettled_until = self._clock.monotonic() + SETTLING_SECONDS
             return False
         except ActionRefusedError as refused:
-            self._remember(name, memory, refused.problem)
+            self._remember(name, memory, action, refused.problem)
         except RegistryError as error:
-            self._remember(name, memory, problems.of_registry(error))
+            self._remember(name, memory, action, problems.of_registry(error))
         except ClusterError as error:
-            self._remember(name, memory, error.problem())
+            self._remember(name, memory, action, error.problem())
         else:
-            memory.problem = None
+            memory.problem = memory.failed = None
             memory.retry_at = 0.0
             return True
         return False
@@ -300,16 +307,17 @@ class Reconciler:
             metadata.resource_version,
         )
         if not same or found.get("deletionTimestamp"):
-            self._cache.put_promotion(raw)
+            self._learn(raw)
             raise PassEndedError("the promotion changed meanwhile")
 
-    def _remember(self, name: Name, memory: Memory, problem: Problem) -> None:
-        """The next pass puts the problem into status at once; the action waits."""
+    def _remember(self, name: Name, memory: Memory, action: Action, problem: Problem) -> None:
+        """The next pass puts the problem into status at once; the action waits, no other does."""
         _log.warning("%s: %s", problem.reason.value, problem.message)
-        memory.problem = problem
+        memory.problem, memory.failed = problem, action
         memory.failed_at = self._clock.monotonic()
         patient = problem.kind is not ProblemKind.TRANSIENT
-        pause = STALLED_SECONDS if patient else self._backoff.failed(name)
+        # Also what a person must mend may have been one garbled answer.
+        pause = self._backoff.failed(name, STALLED_SECONDS if patient else BACKOFF_MOST)
         memory.retry_at = memory.failed_at + pause
 
     def _next_look(

@@ -15,6 +15,10 @@ async def run_until_idle(
     queue.resume()
     working = asyncio.create_task(queue.run(handle))
     await asyncio.sleep(seconds)
+    for _ in range(500):
+        if not (queue.stats().waiting or queue.stats().running):
+            break
+        await asyncio.sleep(0.01)  # a slow machine
     queue.stop()
     await working
 
