@@ -16,7 +16,7 @@ async def run_until_idle(
     working = asyncio.create_task(queue.run(handle))
     await asyncio.sleep(seconds)
     for _ in range(500):
-        if not (queue.stats().waiting or queue.stats().running):
+        if not queue.stats().waiting:
             break
         await asyncio.sleep(0.01)  # a slow machine
     queue.stop()
