@@ -122,7 +122,11 @@ async def test_stop_waits_for_what_runs() -> None:
 
     queue.add("a")
     queue.add("b")
-    await run_until_idle(queue, handle, seconds=0.02)
+    queue.resume()
+    working = asyncio.create_task(queue.run(handle))
+    await asyncio.sleep(0.02)
+    queue.stop()
+    await working
     assert ended == ["a"]
 
 
