@@ -173,7 +173,7 @@ class Case:
     name: str
     spoil: Spoil
     restarts: bool = False
-    seen_within: float = 20.0  # seconds after the trouble
+    seen_within: float = 30.0  # seconds after the trouble; kopf looks again every 10
     at_rest: bool = False  # no version is registered meanwhile: nothing else wakes the promotion
 
 
