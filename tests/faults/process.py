@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 
 from podium.runtime import main as operator
+from tests.environment import of_operator
 from tests.faults.breaks import broken
 
 SEAT_HEADER = "X-Seat"  # by which the proxy tells two operators apart
@@ -76,7 +77,9 @@ def _operate(
     for stream in (1, 2):
         os.dup2(written, stream)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ |= {"KUBECONFIG": kubeconfig, "POD_NAME": seat}
+    given = of_operator(KUBECONFIG=kubeconfig, POD_NAME=seat)
+    os.environ.clear()
+    os.environ.update(given)
     kube_config.KUBE_CONFIG_DEFAULT_LOCATION = kubeconfig  # it read the variable at its import
     sys.argv = ["podium-operator", *arguments]
     _name_seat(seat)

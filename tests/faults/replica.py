@@ -6,7 +6,6 @@ Does not know what the operator should do.
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.postgres import free_port
+from tests.environment import of_operator
 from tests.faults.line import Line
 
 ROOT = Path(__file__).parents[2]
@@ -46,12 +46,7 @@ class Replica:
         command = [sys.executable, "-m", "podium.runtime.main", *self._flags]
         command += ["--bind", "127.0.0.1", "--health-port", str(self._health)]
         command += ["--metrics-port", "0", "--workers", "4"]
-        env = {
-            **os.environ,
-            "KUBECONFIG": str(self.kubeconfig),
-            "POD_NAME": self.name,
-            "PYTHONPATH": str(ROOT / "operator"),
-        }
+        env = of_operator(KUBECONFIG=str(self.kubeconfig), POD_NAME=self.name)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,

@@ -282,7 +282,9 @@ async def _old_pod_restarts(play: Play) -> None:
     state = await play.wait(
         "2 rolls out", lambda s: phase(s) == ("2", "Verifying") and s.ready(API) >= 2
     )
-    await play.spoil(_pods_of(state, "1")[0], "restart-1")
+    old = _pods_of(state, "1")
+    assert old, "no pod of version 1 is left to restart"
+    await play.spoil(old[0], "restart-1")
 
 
 async def _undone_while_suspended(play: Play) -> None:

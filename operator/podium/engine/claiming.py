@@ -81,11 +81,12 @@ def write_claim(seen: Observation, now: datetime) -> Decision | None:
 
 def confirm(seen: Observation, now: datetime) -> Decision | None:
     """Counts from when our claim was seen, not from when it was sent: the network may delay it
-    until an older writer has looked for the last time and believes his own."""
+    until an older writer has looked for the last time and believes his own. Anew, when the clock
+    was set back."""
     mine = seen.status.claim
     if mine is None or mine.confirmed:
         return None
-    if mine.seen_at is None:
+    if mine.seen_at is None or mine.seen_at > now:
         return persist(replace(seen.status, claim=replace(mine, seen_at=now)))
     poll = max(seen.poll_interval, SHORTEST)
     due = mine.seen_at + poll * POLL_AND_JITTER + ANSWERS

@@ -59,6 +59,11 @@ def keep_stages(seen: Observation, now: datetime) -> Decision | None:
     return act(seen, transition)
 
 
+def undo_late_staging(seen: Observation, now: datetime) -> Decision | None:
+    transition = stages.undo_late_staging(seen, now)
+    return act(seen, transition) if transition else None
+
+
 def put_targets_right(seen: Observation, now: datetime) -> Decision | None:
     """A target that carries another move (rollout undo), or in Version mode another version. Not
     while the alias is elsewhere: new pods would load what it says."""
@@ -160,6 +165,7 @@ def _pin_that_leads_nowhere(seen: Observation) -> tuple[Reason, str] | None:
 RESTING: Chain = (
     follow_or_revert,
     keep_stages,
+    undo_late_staging,
     put_targets_right,
     note_candidate,
     start_attempt,

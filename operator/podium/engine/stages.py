@@ -4,9 +4,17 @@ One transition at a time, never with MLflow's own archiving: two of those at onc
 versions in Production (measured).
 """
 
+from datetime import datetime, timedelta
+
+from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import Stage
+from podium.engine import ledger
 from podium.engine.decision import TransitionStage
 from podium.engine.observation import Observation, VersionState
+
+LATE = timedelta(
+    minutes=10
+)  # so long after an outcome a network may still deliver what came before
 
 
 def next_transition(
@@ -71,3 +79,20 @@ def archive_failed(seen: Observation, failed: str) -> TransitionStage | None:
     if version.stage is not Stage.STAGING:
         return None
     return TransitionStage(failed, Stage.ARCHIVED)
+
+
+def undo_late_staging(seen: Observation, now: datetime) -> TransitionStage | None:
+    """A version that has just lost its place is Archived; one in Staging was brought there by a
+    request of Podium's that the network delayed. Later it is somebody's wish."""
+    if seen.spec.stage is not Stage.PRODUCTION or seen.staging_taken or seen.model is None:
+        return None
+    if not seen.model.stages_supported:
+        return None
+    for entry in ledger.known(seen):
+        lost = entry.action in (EntryAction.PROMOTED, EntryAction.ROLLED_BACK)
+        version = seen.version(entry.from_version)
+        if not lost or now - entry.time > LATE or version is None:
+            continue
+        if version.stage is Stage.STAGING and version.version != seen.status.champion_version:
+            return TransitionStage(version.version, Stage.ARCHIVED)
+    return None

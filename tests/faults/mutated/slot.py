@@ -3,7 +3,6 @@
 Many slots work side by side; each plays one case after the other, and its operator lives on.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.postgres import free_port
+from tests.environment import of_operator
 from tests.faults.mutated.api import Api
 
 ROOT = Path(__file__).parents[3]
@@ -50,13 +50,6 @@ class Counts:
         )
 
 
-def environment(kubeconfig: Path) -> dict[str, str]:
-    """Of an operator: without the MLFLOW_TRACKING_URI that another test may have set, which would
-    stand in for a ModelRegistry named `default`."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    return {**inherited, "KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(ROOT / "operator")}
-
-
 class Slot:
     """`with Slot(...)`: namespace and operator are there, and gone at the end."""
 
@@ -84,7 +77,7 @@ class Slot:
         command = [sys.executable, "-m", "podium.runtime.main", "--namespace", self.namespace]
         command += ["--bind", "127.0.0.1", "--health-port", "0", "--workers", "2"]
         command += ["--metrics-port", str(self._metrics)]
-        env = environment(self._kubeconfig)
+        env = of_operator(KUBECONFIG=str(self._kubeconfig))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env

@@ -90,6 +90,8 @@ async def _play(schedule: Schedule, outcome: Outcome, log_level: int) -> None:
             await trial.tell()
         except AssertionError as error:
             outcome.violations.append(f"I5: {error}; {describe(trial.world.state())}")
+        except Exception as error:  # one schedule does not end the run of all
+            outcome.violations.append(f"the story ended with {type(error).__name__}: {error}")
     outcome.violations += trial.checks.violations
     for (sort, nth), (how, label) in trial.network.fired.items():
         outcome.hows.append(how.name)

@@ -17,8 +17,8 @@ from typing import Any
 from testbed.cluster import Cluster as Bed
 from testbed.mlflow import MlflowServer
 from testbed.postgres import free_port
+from tests.environment import of_operator
 from tests.faults.mutated.api import JSON_PATCH, MERGE_PATCH, Api
-from tests.faults.mutated.slot import environment
 from tests.faults.proxy import Servers
 from tests.faults.world import State, World
 from tests.integration.operator.conftest import Registry
@@ -82,7 +82,7 @@ class OperatorProcess:
         command = [sys.executable, "-m", "podium.runtime.main", "--all-namespaces"]
         command += ["--lease-namespace", NAMESPACE, "--bind", "127.0.0.1", "--health-port", "0"]
         command += ["--metrics-port", str(self.metrics_port), "--repair-interval", "120"]
-        env = environment(self._kubeconfig)
+        env = of_operator(KUBECONFIG=str(self._kubeconfig))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env

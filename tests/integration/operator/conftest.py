@@ -6,7 +6,6 @@ Nodes are simulated; a pod's fate is chosen by the annotation podium.dev/kwok-fa
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import pytest
 from testbed.cluster import Cluster
 from testbed.mlflow import MlflowServer
 from testbed.postgres import free_port
+from tests.environment import of_operator
 from tests.kubectl import Kubectl
 
 LEASE_NAMESPACE = "podium-test"
@@ -39,12 +39,7 @@ class Operator:
         command = [sys.executable, "-m", "podium.runtime.main", "--all-namespaces"]
         command += ["--lease-namespace", LEASE_NAMESPACE, "--bind", "127.0.0.1"]
         command += ["--metrics-port", str(free_port()), "--health-port", str(free_port())]
-        root = Path(__file__).parents[3]
-        env = {
-            **os.environ,
-            "KUBECONFIG": str(self._kubeconfig),
-            "PYTHONPATH": str(root / "operator"),
-        }
+        env = of_operator(KUBECONFIG=str(self._kubeconfig))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env

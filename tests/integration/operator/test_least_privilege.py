@@ -2,7 +2,6 @@
 and each permission of it is used by something."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import yaml
 
 from testbed.mlflow import MlflowServer
 from testbed.postgres import free_port
+from tests.environment import of_operator
 from tests.integration.operator.conftest import Operator, Registry, Scene, _object, deployment
 from tests.kubectl import Kubectl
 
@@ -41,11 +41,7 @@ class LeastPrivileged(Operator):
     def start(self) -> None:
         command = [sys.executable, "-m", "podium.runtime.main", *self._arguments]
         command += ["--bind=127.0.0.1", f"--metrics-port={self._metrics}", "--health-port=0"]
-        env = {
-            **os.environ,
-            "KUBECONFIG": str(self._kubeconfig),
-            "PYTHONPATH": str(ROOT / "operator"),
-        }
+        env = of_operator(KUBECONFIG=str(self._kubeconfig))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env

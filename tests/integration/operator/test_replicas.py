@@ -2,7 +2,6 @@
 open, and an API server that is away for a minute."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from testbed.cluster import Cluster
 from testbed.mlflow import MlflowServer
 from testbed.postgres import free_port
+from tests.environment import of_operator
 from tests.integration.operator.conftest import api_server_killed
 from tests.kubectl import Kubectl
 
@@ -32,11 +32,7 @@ class Replica:
         command = [sys.executable, *python, "-m", "podium.runtime.main", "--namespace", namespace]
         command += ["--lease-namespace", namespace, "--bind", "127.0.0.1"]
         command += ["--metrics-port", str(self.metrics), "--health-port", str(self.health)]
-        env = {
-            **os.environ,
-            "KUBECONFIG": str(kubectl.kubeconfig),
-            "PYTHONPATH": str(ROOT / "operator"),
-        }
+        env = of_operator(KUBECONFIG=str(kubectl.kubeconfig))
         with log.open("wb") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=env)
 

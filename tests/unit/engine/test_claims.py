@@ -93,3 +93,13 @@ def test_the_younger_stands_back_when_the_older_shows() -> None:
     w.run()
     assert w.condition("Stalled") == ("True", "AliasClaimed")
     assert not moved(w)
+
+
+def test_a_claim_is_believed_in_time_when_the_clock_was_set_back_meanwhile() -> None:
+    w = claimed(world())
+    w.step()
+    w.now -= timedelta(hours=1)
+    for _ in range(20):
+        w.step()
+        w.now += POLL / 4
+    assert moved(w)

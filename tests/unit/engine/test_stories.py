@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from podium.api.decision import DecisionAction, DecisionOutcome
+from podium.api.promotion import Stage
 from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.engine.observation import Problem, ProblemKind
@@ -318,3 +319,15 @@ def test_a_changed_expire_after_counts_for_the_approval_that_is_waited_for() -> 
     w.now += timedelta(hours=2)
     w.run()
     assert (w.alias, w.phase) == ("2", "Expired")
+
+
+def test_a_transition_to_staging_that_the_network_delayed_is_undone() -> None:
+    """The version has served and was Archived meanwhile: in Staging a selector would find it."""
+    w = grown()
+    w.to_stage("1", Stage.STAGING)
+    w.run()
+    assert w.stages() == {"1": "Archived", "2": "Production"}
+    w.now += timedelta(minutes=11)
+    w.to_stage("1", Stage.STAGING)
+    w.run()
+    assert w.stages()["1"] == "Staging", "somebody wants it there"

@@ -1,6 +1,9 @@
 """Actions only by what is persisted already, and each only when it is called for."""
 
+from datetime import timedelta
+
 from podium.api.decision import DecisionOutcome
+from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import ModelSourceType, Stage
 from podium.engine.decision import (
     AnswerDecision,
@@ -124,6 +127,16 @@ def _may_transition(c: Case, action: TransitionStage) -> bool:
             and action.to.value == last.staged_from
             and version.stage is Stage.STAGING
             and action.version not in (seen.alias, c.before.champion_version),
+            action.to is Stage.ARCHIVED
+            and version.stage is Stage.STAGING
+            and attempt is None
+            and action.version != goal
+            and any(
+                e.action in (EntryAction.PROMOTED, EntryAction.ROLLED_BACK)
+                and e.from_version == action.version
+                and c.now - e.time <= timedelta(minutes=10)
+                for e in known(seen)
+            ),
         )
     )
 
