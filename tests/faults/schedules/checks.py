@@ -140,8 +140,11 @@ class Checks:
         found = []
         if state.promotion["spec"].get("suspend"):
             return []
-        first_waits = champion is None and phase == "AwaitingApproval"
-        if not state.condition("Ready").startswith("True") and not first_waits:
+        if not state.versions:
+            return []  # all were deleted, and the next one is waited for
+        if phase == "AwaitingApproval" and champion not in state.versions:
+            return []  # nothing to serve meanwhile, and a person is asked
+        if not state.condition("Ready").startswith("True"):
             found.append(f"Ready is {state.condition('Ready')} and nothing is Stalled")
         if state.alias != champion:
             found.append(f"the alias is at {state.alias}, status says {champion}")

@@ -212,6 +212,8 @@ class Trial:
         """I8: no write, and no more requests than polls."""
         if any(isinstance(one, Away | CutOff) for one in self.schedule.injections):
             await asyncio.sleep(RECOVERY_SECONDS)
+        late = [one.by for one in self.schedule.injections if isinstance(one, Lags)]
+        await asyncio.sleep(max(late, default=0.0))  # what was sent before is still told
         network, found = self.network, self.outcome.violations
         if not await self._rest(60.0):
             found.append("I8: still writing")
