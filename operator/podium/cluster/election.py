@@ -129,12 +129,13 @@ class LeaderElection:
             self._ours_until = None
             _log.warning("The Lease is lost; this replica (%s) no longer leads.", self.identity)
             self._on_lost()
-        elif not self._led and self.is_leader:
-            self._led = True
-            _log.info("This replica (%s) leads.", self.identity)
+        elif self.is_leader:
             async with self._changed:
-                self._changed.notify_all()
-            self._on_acquired()
+                self._changed.notify_all()  # who found it run out waits, though it was not lost
+            if not self._led:
+                self._led = True
+                _log.info("This replica (%s) leads.", self.identity)
+                self._on_acquired()
 
     async def _try(self) -> None:
         if not self.is_leader:

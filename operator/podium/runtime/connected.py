@@ -24,7 +24,7 @@ from podium.registry.stored import StoredModel
 from podium.runtime import problems
 from podium.runtime.queue import jittered
 from podium.runtime.reading import Reading
-from podium.runtime.snapshots import Snapshot, Snapshots
+from podium.runtime.snapshots import Snapshot, Snapshots, whole
 
 REQUEST_SECONDS = 5.0
 FAILURES_BEFORE_PROBLEM = 2
@@ -223,13 +223,15 @@ class Connected:
                 seen[name] = None, None
             elif want.all_versions or not self._snapshots.unchanged(name, stored.digest, asked):
                 seen[name] = stored.decode(), stored.digest
-        whole = [name for name, (model, _) in seen.items() if self._asks_all(portion[name], model)]
-        versions = await self.client.search_versions_of(whole) if whole else {}
+        all_of = [name for name, (model, _) in seen.items() if self._asks_all(portion[name], model)]
+        versions = await self.client.search_versions_of(all_of) if all_of else {}
         changed = []
         for name, (model, written) in seen.items():
-            every = {v.version: v for v in versions.get(name, ())}
-            complete = name in whole or model is None
-            if self._keep_polled(name, Snapshot(asked, model, every, complete), written):
+            if name in all_of or model is None:
+                fresh = whole(asked, model, versions.get(name, ()))
+            else:
+                fresh = Snapshot(asked, model, {}, complete=False)
+            if self._keep_polled(name, fresh, written):
                 changed.append(name)
         return changed
 

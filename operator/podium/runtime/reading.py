@@ -5,7 +5,7 @@ for its own model, which costs the server ten times what a share in a request fo
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from podium.clock import Clock
 from podium.registry.client import RegistryClient
@@ -15,8 +15,7 @@ from podium.registry.errors import (
     RegistryThrottled,
     RegistryUnavailable,
 )
-from podium.registry.model import RegisteredModel, Version
-from podium.runtime.snapshots import Snapshot
+from podium.runtime.snapshots import Snapshot, whole
 
 AT_ONCE = 2  # requests on their way: one that takes long does not hold up all others
 MOST = 100  # models that go together
@@ -94,9 +93,9 @@ class Reading:
         began = self._clock.monotonic()
         try:
             found = await self._client.get_model(model)
-            return _snapshot(began, found, await self._client.search_versions(model))
+            return whole(began, found, await self._client.search_versions(model))
         except ModelNotFound:
-            return _snapshot(began, None, ())
+            return whole(began, None, ())
 
     async def _many(self, models: list[str]) -> Mapping[str, Snapshot]:
         """Nothing when one of them is refused or too large: then each is asked for by itself, so
@@ -109,7 +108,7 @@ class Reading:
             raise
         except RegistryError:
             return {}
-        return {m: _snapshot(began, found.get(m), versions.get(m, ())) for m in models}
+        return {m: whole(began, found.get(m), versions.get(m, ())) for m in models}
 
 
 def _fail(asked: Mapping[str, Answer], error: Exception) -> None:
@@ -117,10 +116,6 @@ def _fail(asked: Mapping[str, Answer], error: Exception) -> None:
         if not answer.done():
             answer.set_exception(error)
             answer.exception()  # nobody may wait any more: then it is no line in the log
-
-
-def _snapshot(began: float, model: RegisteredModel | None, versions: Sequence[Version]) -> Snapshot:
-    return Snapshot(began, model, {v.version: v for v in versions}, complete=True)
 
 
 def _replaced() -> RegistryUnavailable:

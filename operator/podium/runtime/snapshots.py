@@ -5,7 +5,7 @@ Keeps and gives; what is news, and what an own write makes old, is decided in `c
 """
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -22,6 +22,13 @@ class Snapshot:
     model: RegisteredModel | None
     versions: Mapping[str, Version]
     complete: bool
+
+
+def whole(read_at: float, model: RegisteredModel | None, versions: Iterable[Version]) -> Snapshot:
+    """With all versions, asked for after the model. One that the model names among its newest and
+    they lack is there all the same: their answer was older (a replica of the database)."""
+    newest = model.latest_versions if model is not None else ()
+    return Snapshot(read_at, model, {v.version: v for v in (*newest, *versions)}, complete=True)
 
 
 class _Content(msgspec.Struct, array_like=True):

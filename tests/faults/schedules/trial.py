@@ -48,6 +48,7 @@ NAMESPACE = "stories"
 PATIENCE = 400.0  # simulated seconds: longer than every backoff, breaker and Lease together
 DRIVE_PATIENCE = 120.0
 REST_SECONDS = 10.0
+NOTICED_SECONDS = 5.0  # a poll or two
 RECOVERY_SECONDS = 75.0  # longer than a circuit breaker is open
 SETTLED_SECONDS = 4.0  # before the story begins, when nothing goes wrong yet
 MOST_POLLS = REST_SECONDS / 0.9 + 3  # of one replica: a request a second, with jitter
@@ -201,6 +202,8 @@ class Trial:
         self.note("nothing more goes wrong")
         end = self.checks.consistent if self.schedule.meddled else self._story.end
         await self.play.wait("the end of the story", end)
+        await asyncio.sleep(NOTICED_SECONDS)
+        await self.play.wait("what somebody did last came to its end", end)
         await self.play.wait("MLflow has the whole ledger", lambda s: not self.checks.end(s))
         await self._at_rest()
         state = await self.play.wait("it stays so", end, 5.0)

@@ -145,6 +145,22 @@ async def test_a_lease_that_ran_out_while_it_was_got_is_told_of_when_it_is_renew
     assert replicas.lost == []
 
 
+async def test_who_waits_for_a_lease_that_ran_out_unnoticed_is_told_when_it_is_renewed(
+    replicas: Replicas,
+) -> None:
+    """Found by a random schedule: stopped while it read its key, it led for ever and did nothing."""
+    paused = HandClock()
+    first = replicas.stand("a", paused)
+    await settle()
+    paused.seconds += 13
+    told = asyncio.create_task(first.wait_for_leadership())
+    await settle()
+    assert not told.done()
+    await paused.advance(2.1)
+    assert first.is_leader
+    assert told.done()
+
+
 async def test_the_lease_counts_from_before_the_renewal_was_sent(replicas: Replicas) -> None:
     first = replicas.stand("a")
     store = replicas.stores["a"]
