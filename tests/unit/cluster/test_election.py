@@ -148,7 +148,7 @@ async def test_a_lease_that_ran_out_while_it_was_got_is_told_of_when_it_is_renew
 async def test_who_waits_for_a_lease_that_ran_out_unnoticed_is_told_when_it_is_renewed(
     replicas: Replicas,
 ) -> None:
-    """Found by a random schedule: stopped while it read its key, it led for ever and did nothing."""
+    """Found by a random schedule: stopped while it read its key, it led on and did nothing."""
     paused = HandClock()
     first = replicas.stand("a", paused)
     await settle()
