@@ -144,7 +144,8 @@ class Checks:
             return []  # all were deleted, and the next one is waited for
         if phase == "AwaitingApproval" and champion not in state.versions:
             return []  # nothing to serve meanwhile, and a person is asked
-        if not state.condition("Ready").startswith("True"):
+        refused = champion is None and "Blocked" in state.condition("Ready")
+        if not state.condition("Ready").startswith("True") and not refused:
             found.append(f"Ready is {state.condition('Ready')} and nothing is Stalled")
         if state.alias != champion:
             found.append(f"the alias is at {state.alias}, status says {champion}")

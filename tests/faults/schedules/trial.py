@@ -216,7 +216,8 @@ class Trial:
         if any(isinstance(one, Away | CutOff) for one in self.schedule.injections):
             await asyncio.sleep(RECOVERY_SECONDS)
         late = [one.by for one in self.schedule.injections if isinstance(one, Lags)]
-        await asyncio.sleep(max(late, default=0.0))  # what was sent before is still told
+        late += [one.seconds for one in self.schedule.injections if isinstance(one, OnCall)]
+        await asyncio.sleep(max(late, default=0.0))  # what was sent before still arrives
         network, found = self.network, self.outcome.violations
         if not await self._rest(60.0):
             found.append("I8: still writing")
@@ -235,7 +236,8 @@ class Trial:
         self.play.patience = DRIVE_PATIENCE
         with contextlib.suppress(AssertionError):
             await self._story.drive(self.play)
-        self.play.patience = PATIENCE
+        back = [-one.by for one in self.schedule.injections if isinstance(one, ClockSet)]
+        self.play.patience = PATIENCE + max(0.0, *back, 0.0)  # so much later is every deadline
 
     def _arm(self) -> None:
         self.checks.begin()
