@@ -158,6 +158,8 @@ def untold(resource: Mapping[str, Any]) -> list[str]:
         return [*found, "no condition Ready"]
     waits = ready["status"] != "True" or is_true(resource, "AttemptActive")
     attempt = resource["status"].get("attempt", {})
+    if resource["metadata"].get("deletionTimestamp"):
+        return found  # it is on its way out: nothing is done for it
     if is_true(resource, "AttemptActive") and len(attempt.get("message", "")) < SENTENCE:
         found.append(f"an attempt runs, and does not say what it waits for: {describe(resource)}")
     if waits and len(stalled.get("message", "")) < SENTENCE:

@@ -21,6 +21,7 @@ from tests.integration.operator.conftest import Registry
 API_VERSION = "podium.dev/v1alpha1"
 ENDED = (None, "Promoted", "RolledBack", "Rejected", "Superseded", "Expired")
 SETUP_SECONDS = 120.0
+JUST_STARTED = 3.0  # seconds; times in status are whole ones
 GOOD, BAD = 0.95, 0.5
 _NUMBERS = itertools.count(1)
 
@@ -87,6 +88,7 @@ class Scene:
             self._log_soak()
         if self.moment is Moment.ROLLING_BACK:
             self._until_phase(Moment.BAKING)
+            time.sleep(JUST_STARTED)  # readiness that is lost at once is no loss yet
             self._spoil_pods("2")
         self._until_phase(self.moment)
 

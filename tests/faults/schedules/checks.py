@@ -140,13 +140,13 @@ class Checks:
         found = []
         if state.promotion["spec"].get("suspend"):
             return []
-        if not state.versions:
-            return []  # all were deleted, and the next one is waited for
+        ready = state.condition("Ready")
+        if champion is None and ready in ("False/NoCandidate", "False/CandidateBlocked"):
+            return []  # the selector finds nothing that may be served, and a better one is awaited
         if phase == "AwaitingApproval" and champion not in state.versions:
             return []  # nothing to serve meanwhile, and a person is asked
-        refused = champion is None and "Blocked" in state.condition("Ready")
-        if not state.condition("Ready").startswith("True") and not refused:
-            found.append(f"Ready is {state.condition('Ready')} and nothing is Stalled")
+        if not ready.startswith("True"):
+            found.append(f"Ready is {ready} and nothing is Stalled")
         if state.alias != champion:
             found.append(f"the alias is at {state.alias}, status says {champion}")
         production = {v for v, stage in state.stages.items() if stage == "Production"}
