@@ -12,9 +12,8 @@ from podium.engine import ledger
 from podium.engine.decision import TransitionStage
 from podium.engine.observation import Observation, VersionState
 
-LATE = timedelta(
-    minutes=10
-)  # so long after an outcome a network may still deliver what came before
+# What was sent before an outcome may still come so long after it.
+LATE = timedelta(minutes=10)
 
 
 def next_transition(
