@@ -27,6 +27,7 @@ from tests.faults.soak.town import AWAY, Quarter, Town
 from tests.faults.soak.watcher import Watcher
 
 T = TypeVar("T")
+LINGERING = 30.0  # seconds
 PEACE = 240.0  # seconds within which everything converges once nobody disturbs it
 OUTAGE_ENDS = 180.0  # seconds after the last one began
 LOOK_EVERY, LEDGER_EVERY = 1.5, 20.0
@@ -192,7 +193,7 @@ class Soak:
     def _judge(self) -> None:
         report, watcher = self.report, self._watcher
         for quarter in self._town.quarters:
-            report.violations += _surely(partial(self._end_of, quarter))
+            report.violations += self._settled(quarter)
         _surely(watcher.count_promotions)
         report.violations += [*watcher.violations, *self._failed, *self._of_the_log()]
         report.deeds, report.skipped = dict(self._churn.done), dict(self._churn.skipped)
@@ -207,6 +208,15 @@ class Soak:
         if unknown:
             report.violations.append(f"reasons that are not documented: {sorted(unknown)}")
 
+    def _settled(self, quarter: Quarter) -> list[str]:
+        """What is wrong, and stays so: pods of before may still be on their way out."""
+        until = time.monotonic() + LINGERING
+        while True:
+            found = _surely(partial(self._end_of, quarter))
+            if not found or time.monotonic() > until:
+                return found
+            time.sleep(1.0)
+
     def _end_of(self, quarter: Quarter) -> list[str]:
         """Alias, stage, Deployment and ledger agree."""
         state = self._watcher.ledger(quarter)
@@ -215,7 +225,8 @@ class Soak:
         if state.alias != champion:
             found.append(f"I5: the alias is at {state.alias}, the champion {champion}")
         if not state.serves(quarter.name, champion):
-            found.append(f"I5: the Deployment does not serve {champion}")
+            at = state.deployments[quarter.name]
+            found.append(f"I5: the Deployment does not serve {champion}: {at.get('status')}")
         production = [n for n, stage in state.stages.items() if stage == "Production"]
         if production != [champion]:
             found.append(f"I5: in Production are {production}, the champion is {champion}")
