@@ -6,7 +6,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from podium.api.ledger_entry import EntryAction
-from podium.api.promotion_status import CandidateStatus, Origin
+from podium.api.promotion_status import CandidateStatus, Origin, Phase
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving, stages
 from podium.engine.attempts import begin, move_id
@@ -26,6 +26,8 @@ from podium.engine.steps import (
     wait,
 )
 
+REFUSED = (Phase.REJECTED, Phase.EXPIRED, Phase.SUPERSEDED)  # what moved and failed is Archived
+
 
 def resting(seen: Observation, now: datetime) -> Decision | None:
     return first_decision(RESTING, seen, now)
@@ -35,7 +37,7 @@ def return_refused_from_staging(seen: Observation, now: datetime) -> Decision | 
     """A refused candidate does not stay in Staging, if Podium brought it there. Comes before the
     next attempt, which takes the place of this one in status."""
     attempt = seen.status.attempt
-    if attempt is None or not attempt.phase.terminal or seen.action_problem:
+    if attempt is None or attempt.phase not in REFUSED or seen.action_problem:
         return None
     if attempt.version in (seen.alias, seen.status.champion_version):
         return None

@@ -331,3 +331,15 @@ def test_a_transition_to_staging_that_the_network_delayed_is_undone() -> None:
     w.to_stage("1", Stage.STAGING)
     w.run()
     assert w.stages()["1"] == "Staging", "somebody wants it there"
+
+
+def test_a_late_transition_to_staging_after_a_rollback_ends_in_archived_too() -> None:
+    w = grown()
+    w.register("3")
+    w.run()
+    w.say(DecisionAction.ROLLBACK, reason="answers look wrong")
+    w.run(400)
+    assert w.phase == "RolledBack"
+    w.to_stage("3", Stage.STAGING)
+    w.run()
+    assert w.stages() == {"1": "Archived", "2": "Production", "3": "Archived"}
