@@ -200,6 +200,7 @@ class Outcome:
     per_second: float = 0.0
     seen: float = 0.0
     moves: list[str] = field(default_factory=list)
+    log: str = field(default="", repr=False)
 
 
 async def play(real: Servers, folder: Path, case: Case) -> Outcome:
@@ -232,6 +233,7 @@ async def _play(at: Stage, case: Case, done: Outcome) -> None:
     await at.promote()
     done.moves = at.moves(began)
     done.restarts = at.replica.starts - starts
+    done.log = at.replica.said(2000)
     assert not await at.replica.not_alive()
 
 
@@ -255,7 +257,7 @@ def test_it_comes_back_by_itself(outcomes: dict[str, Outcome], case: Case) -> No
     print(case.name, done)
     assert not done.error, done.error
     assert done.moves == ["2", "3"], "a move was lost or done twice"
-    assert bool(done.restarts) == case.restarts and done.restarts <= 2
+    assert bool(done.restarts) == case.restarts and done.restarts <= 2, done.log
     assert done.per_second < HOT, "a hot loop"
 
 

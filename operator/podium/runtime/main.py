@@ -318,6 +318,9 @@ async def _main(settings: Settings) -> None:
     except AccessError as error:
         _log.error("no way to the Kubernetes API: %s", error)
         code = 1
+    except Exception:
+        _log.exception("the operator ends")
+        code = 1
     logging.shutdown()
     os._exit(code)  # asyncio.run would wait for tasks that no cancellation ends
 

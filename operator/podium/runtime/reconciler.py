@@ -62,6 +62,10 @@ class Memory:
     unsettled_until: float | None = None
     passes_at_once: int = 0
 
+    def waits(self, actions: tuple[Action, ...], now: float) -> bool:
+        """Whether what failed is among them and not yet due. No other action waits for it."""
+        return now < self.retry_at and self.failed in actions
+
 
 class Reconciler:
     """`signer` must be set before the first pass."""
@@ -138,8 +142,10 @@ class Reconciler:
     async def _pass(self, name: Name) -> float | None:
         entry = self._cache.promotions.get(name)
         if entry is None:
+            await self._release(name)
             await self._say_unmet(name)
-            return await self._release(name)
+            self._backoff.succeeded(name)
+            return None
         self._gone.pop(name, None)
         try:
             promotion = entry.parse()
@@ -191,7 +197,7 @@ class Reconciler:
             _log_phase(promotion, status)
             promotion = await self._write_status(promotion, status)
         await self._tell(promotion, decision.events)
-        if decision.actions and (began >= memory.retry_at or memory.failed not in decision.actions):
+        if decision.actions and not memory.waits(decision.actions, began):
             if not await self._act(name, promotion, seen, decision, memory):
                 return 0.0 if memory.problem else self._backoff.failed(name)
             self._backoff.succeeded(name)
@@ -355,28 +361,29 @@ class Reconciler:
             )
             self._cache.put_decision(raw)
 
-    async def _release(self, name: Name) -> float | None:
+    async def _release(self, name: Name) -> None:
         """After a deletion: the claim is marked as released, if it is this promotion's."""
         self._memories.pop(name, None)
-        self._backoff.succeeded(name)
-        entry = self._gone.pop(name, None)
+        entry = self._gone.get(name)
         if entry is None or entry.problem is not None:
-            return None
-        if await self._kube.get_promotion(*name) is not None:
-            return None
+            return
+        there = await self._kube.get_promotion(*name)
+        self._gone.pop(name, None)
+        if there is not None:
+            return
         spec = entry.parse().spec
         connected = self._registries.get(Name(name.namespace, spec.registry_ref.name))
         if not isinstance(connected, Connected):
-            return None
+            return
         try:
             key = ledgers.owner_tag_key(spec.alias)
             claim = ledgers.parse_claim(
                 (await connected.client.get_model(spec.model)).tags.get(key)
             )
             if claim is None or claim.released:
-                return None
+                return
             if (claim.cluster, claim.namespace, claim.name) != (self._cluster_id, *name):
-                return None
+                return
             self._fence(REQUEST_SECONDS)
             released = ledgers.encode_claim(dataclasses.replace(claim, released=True))
             await connected.client.set_model_tag(spec.model, key, released)
@@ -384,7 +391,6 @@ class Reconciler:
         except (RegistryError, ClusterError) as error:
             # Harmless: an owner that is gone yields within its cluster anyway.
             _log.info("the claim on alias %s was not released: %s", spec.alias, error)
-        return None
 
 
 def _log_phase(promotion: ModelPromotion, status: PromotionStatus) -> None:

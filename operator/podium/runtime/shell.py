@@ -121,12 +121,16 @@ class _Sessions:
 
     async def _not_too_soon(
         self,
-        _session: aiohttp.ClientSession,
+        session: aiohttp.ClientSession,
         _context: SimpleNamespace,
         asked: aiohttp.TraceRequestStartParams,
     ) -> None:
         if asked.url.query.get("watch") == "true":
             await self._pace.turn(asked.url.path, REOPEN_SECONDS)
+            if session.closed:  # meanwhile, by kopf, for another watch's 401
+                # What aiohttp says itself when asked, and kopf knows: it logs in again. After this
+                # point aiohttp asserts that there is a connector, and kopf would give up.
+                raise RuntimeError("Session is closed")
 
     async def _note(
         self,

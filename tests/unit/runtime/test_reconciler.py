@@ -10,11 +10,12 @@ from podium.api.promotion import ModelPromotion
 from podium.api.values import read
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import Conflict
+from podium.engine.decision import SetAlias, TagVersion
 from podium.runtime.cache import Cache
 from podium.runtime.gather import Gatherer
 from podium.runtime.keys import Name
 from podium.runtime.metrics import Metrics
-from podium.runtime.reconciler import Reconciler
+from podium.runtime.reconciler import Memory, Reconciler
 from podium.runtime.registries import Registries
 from tests.unit.runtime.test_cache import promotion
 
@@ -77,6 +78,15 @@ async def test_a_decision_on_a_promotion_that_is_not_there_is_told_once_and_stay
         {"message": "there is no ModelPromotion a/p; this is answered when there is one"}
     ]
     assert [each.metadata.name for each in cache.decisions(Name("a", "p"))] == ["undo"]
+
+
+def test_what_failed_waits_for_its_time_and_keeps_nothing_else_waiting() -> None:
+    tag = TagVersion("2", (("podium.dev/champion/phase", "Promoting"),))
+    move = SetAlias(to="2", expect="1")
+    memory = Memory(failed=tag, retry_at=10.0)
+    assert memory.waits((tag,), 9.9) and memory.waits((move, tag), 9.9)
+    assert not memory.waits((tag,), 10.0)
+    assert not memory.waits((move,), 9.9)
 
 
 def _reconciler(cache: Cache, kube: object) -> Reconciler:

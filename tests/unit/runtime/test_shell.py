@@ -77,6 +77,30 @@ async def test_watches_that_end_at_once_and_a_token_that_stays_expired_are_no_ho
     assert asked["/p"] > 20, "what is no watch waits for nothing"
 
 
+async def test_a_session_closed_while_a_watch_waits_its_turn_is_told_as_kopf_knows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """kopf closes it for the first watch that is answered 401, and logs in again for the others.
+    aiohttp's AssertionError, which came instead, ended the process."""
+    monkeypatch.setattr(shell, "REOPEN_SECONDS", 0.2)
+    sessions = _Sessions(Access(), lambda _: None)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/p", answer)
+    async with TestServer(app) as server:
+        session = (await sessions.login()).aiohttp_session
+        url = server.make_url("/p?watch=true")
+        (await session.get(url)).release()
+        again = asyncio.ensure_future(session.get(url))
+        await asyncio.sleep(0.05)
+        await session.close()
+        with pytest.raises(RuntimeError, match="Session is closed"):
+            await again
+
+
 def test_a_start_does_not_load_the_official_client_and_leaves_it_loadable() -> None:
     program = (
         "import sys; import podium.runtime.main; print('kubernetes' in sys.modules); "
