@@ -7,6 +7,7 @@ and return. What an event means is `hints`.
 import asyncio
 import contextlib
 import sys
+from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -55,6 +56,7 @@ GROUP, VERSION = "podium.dev", "v1alpha1"
 # 401: behind a proxy that ends watches, or with a token that stays expired, that is a hot loop.
 REOPEN_SECONDS = 1.0
 LOGIN_SECONDS = 2.0
+ENDING_SECONDS = 2.0  # for kopf's tasks; some do not end when they are cancelled
 
 
 def _settings() -> kopf.OperatorSettings:
@@ -186,28 +188,31 @@ async def watch(
     `opened` is told the path of each watch that the API server grants.
     """
     sessions = _Sessions(access, opened)
-    running = asyncio.ensure_future(
-        kopf.operator(
-            registry=_registry(hints, sessions),
-            settings=_settings(),
-            # Else kopf asks for the name of the user, and a container's user may have none.
-            identity="podium-operator",
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            stop_flag=stop,
-            ready_flag=ready,
-        )
+    # Not kopf.operator: when a watch has failed for good it first waits for every task of the
+    # loop, ours among them, and can wait for ever (seen after a 404 and after a 500).
+    tasks = await kopf.spawn_tasks(
+        registry=_registry(hints, sessions),
+        settings=_settings(),
+        # Else kopf asks for the name of the user, and a container's user may have none.
+        identity="podium-operator",
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=stop,
+        ready_flag=ready,
     )
     try:
-        # After a 404 kopf 1.45 gives up and yet does not end: it waits for tasks, ours among them.
-        await asyncio.wait({running, sessions.gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
+        done, _ = await asyncio.wait({*tasks, sessions.gone}, return_when=FIRST_COMPLETED)
+        if sessions.gone in done:
             raise ResourceGoneError(
                 f"the API server does not know {sessions.gone.result()} any more: were the CRDs "
                 "removed? The process ends; the next one waits until they are there again."
             )
-        running.result()
+        for task in tasks:
+            if task in done:
+                task.result()
     finally:
-        running.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=ENDING_SECONDS)
         await sessions.close()

@@ -2,25 +2,29 @@
 start of the operator does not load for it."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from podium.runtime import shell
+from podium.runtime.hints import Hints
 from podium.runtime.shell import _Sessions
 
 
 class Access:
-    server = "http://10.0.0.1"
     tls = None
     server_name = None
     proxy = None
 
-    def __init__(self) -> None:
+    def __init__(self, server: str = "http://10.0.0.1") -> None:
+        self.server = server
         self.asked: list[bool] = []
 
     async def authorization(self, *, again: bool = False) -> str | None:
@@ -99,6 +103,81 @@ async def test_a_session_closed_while_a_watch_waits_its_turn_is_told_as_kopf_kno
         await session.close()
         with pytest.raises(RuntimeError, match="Session is closed"):
             await again
+
+
+RESOURCES = {
+    "/api/v1": ("namespaces", "events"),  # kopf looks for them
+    "/apis/podium.dev/v1alpha1": ("modelpromotions", "promotiondecisions", "modelregistries"),
+    "/apis/apps/v1": ("deployments",),
+}
+
+
+class ApiServer:
+    """Empty lists, and watches that end when told to."""
+
+    def __init__(self) -> None:
+        self.watches: asyncio.Queue[tuple[str, asyncio.Future[bytes]]] = asyncio.Queue()
+        self.app = web.Application()
+        self.app.router.add_get("/{path:.*}", self._answer)
+
+    async def opened(self) -> dict[str, "asyncio.Future[bytes]"]:
+        """By resource: gives what the watch is told before it ends."""
+        async with asyncio.timeout(10):
+            return dict([await self.watches.get() for _ in range(4)])
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/api":
+            return web.json_response({"versions": ["v1"]})
+        if request.path == "/apis":
+            return web.json_response({"groups": [_group("podium.dev/v1alpha1"), _group("apps/v1")]})
+        if request.path in RESOURCES:
+            named = [_resource(name) for name in RESOURCES[request.path]]
+            return web.json_response({"resources": named})
+        if request.query.get("watch") != "true":
+            return web.json_response({"metadata": {"resourceVersion": "5"}, "items": []})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        told = asyncio.get_running_loop().create_future()
+        await self.watches.put((request.path.rpartition("/")[2], told))
+        await response.write(await told)
+        return response
+
+
+def _group(name: str) -> dict[str, object]:
+    group, _, version = name.partition("/")
+    versions = [{"groupVersion": name, "version": version}]
+    return {"name": group, "versions": versions, "preferredVersion": versions[0]}
+
+
+def _resource(name: str) -> dict[str, object]:
+    verbs = ["list", "watch", "get", "patch"]
+    kind = name.title()
+    return {"name": name, "singularName": "", "kind": kind, "namespaced": True, "verbs": verbs}
+
+
+async def test_it_ends_when_a_watch_fails_for_good_though_kopf_has_tasks_that_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One watch is told an error while the others wait to be opened again: kopf.operator ends
+    the credentials' task, for which those wait, and did not end."""
+    monkeypatch.setattr(shell, "ENDING_SECONDS", 0.1)
+    api = ApiServer()
+    async with TestServer(api.app) as server:
+        address = str(server.make_url("")).rstrip("/")
+        hints = cast(Hints, SimpleNamespace())
+        stop, ready = asyncio.Event(), asyncio.Event()
+        watching = asyncio.create_task(
+            shell.watch(Access(address), hints, lambda _: None, (), stop, ready)
+        )
+        for told in (await api.opened()).values():
+            told.set_result(b"")
+        again = await api.opened()
+        error = {"type": "ERROR", "object": {"kind": "Status", "code": 500}}
+        again.pop("modelpromotions").set_result(json.dumps(error).encode() + b"\n")
+        for told in again.values():
+            told.set_result(b"")
+        with pytest.raises(Exception, match="Error in the watch-stream"):
+            await asyncio.wait_for(watching, 8)
 
 
 def test_a_start_does_not_load_the_official_client_and_leaves_it_loadable() -> None:
