@@ -110,7 +110,7 @@ def namespace(control_cluster: Kubectl) -> Iterator[str]:
     name = f"test-{secrets.token_hex(4)}"
     control_cluster("create", "namespace", name)
     yield name
-    control_cluster("delete", "namespace", name, "--wait=false")
+    control_cluster("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture

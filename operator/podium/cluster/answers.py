@@ -14,6 +14,7 @@ from podium.cluster.errors import (
     FieldConflict,
     Forbidden,
     Invalid,
+    NamespaceTerminating,
     NotFound,
     OwnedField,
     Unauthenticated,
@@ -79,6 +80,11 @@ def _refusal(request: "Request", answer: Answer) -> ClusterError:
                 f"{did}: the API server does not accept Podium's credentials: {words}. Check its "
                 "ServiceAccount token (or kubeconfig); Podium tries again by itself."
             )
+        case 403 if any(cause.reason == "NamespaceTerminating" for cause in _causes(status)):
+            return NamespaceTerminating(
+                f"{did}: the namespace {request.namespace} is being deleted, nothing new can be "
+                "made in it."
+            )
         case 403:
             return _forbidden(request, words)
         case 404 if status.kind == "Status" and status.reason == "NotFound":
@@ -124,8 +130,7 @@ def _forbidden(request: "Request", words: str) -> Forbidden:
     return Forbidden(
         f"Podium may not {request.verb} {plural} {where}: {words}. If RBAC refuses it, grant its "
         f"ServiceAccount a Role with apiGroups: [{group}], resources: [{plural}], "
-        f"verbs: [{request.verb}]; if an admission policy or the deletion of the namespace does, "
-        "resolve that."
+        f"verbs: [{request.verb}]; if an admission policy does, resolve that."
     )
 
 

@@ -76,8 +76,12 @@ class NotFound(ClusterError):
         self.reason = self._REASONS.get(resource, Reason.KUBERNETES_UNAVAILABLE)
 
 
+class NamespaceTerminating(ClusterError):
+    """The namespace is being deleted: nothing new can be made in it."""
+
+
 class Forbidden(ClusterError):
-    """RBAC (or admission, or a namespace that is being deleted) refuses the request."""
+    """RBAC (or admission) refuses the request."""
 
     kind = ProblemKind.STALLED
     reason = Reason.FORBIDDEN

@@ -15,6 +15,7 @@ from podium.cluster import (
     Forbidden,
     Invalid,
     KubernetesClient,
+    NamespaceTerminating,
     NotFound,
     PodiumKind,
     load_access,
@@ -283,6 +284,22 @@ async def test_an_event_that_is_gone_is_made_anew(
         kubectl("delete", "events.events.k8s.io", "--all")
     await client.emit_event(promotion, type=EventType.WARNING, reason="Held", message="other")
     assert "other" in kubectl("describe", "mp", "churn")
+
+
+async def test_a_namespace_that_is_being_deleted_takes_nothing_new(
+    client: KubernetesClient, promotion: dict[str, Any], kubectl: Kubectl
+) -> None:
+    # A finalizer keeps the namespace in that state for as long as the test looks.
+    held = '{"metadata": {"finalizers": ["test.podium.dev/held"]}}'
+    kubectl("patch", "mp", "churn", "--type=merge", "-p", held)
+    kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
+    try:
+        with pytest.raises(NamespaceTerminating, match="being deleted"):
+            await client.create_secret(kubectl.namespace, "new", {})
+        told = {"type": EventType.NORMAL, "reason": "Promoted", "message": "iris 2"}
+        await client.emit_event(promotion, **told)  # lost, and nothing raised
+    finally:
+        kubectl("patch", "mp", "churn", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
 
 
 async def test_forbidden_says_what_to_grant(
