@@ -2,7 +2,7 @@
 that true.
 
 A model's snapshot is either from the poll or from a fresh read, whichever began later. After a
-write of ours an older snapshot no longer counts.
+write of ours it counts with what the server acknowledged, or no longer.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from podium.api.model_registry import ModelRegistry
 from podium.clock import SYSTEM, Clock
@@ -30,6 +30,8 @@ REQUEST_SECONDS = 5.0
 FAILURES_BEFORE_PROBLEM = 2
 POLL_MOST_SECONDS = 120.0
 IDLE_SHARE = 0.25  # of the time that the last poll took, at least, until the next begins
+
+Amendment = Callable[[Snapshot], Snapshot]  # what a write made of the model
 
 _log = logging.getLogger(__name__)
 
@@ -93,14 +95,27 @@ class Connected:
 
     def snapshot(self, model: str) -> Snapshot | None:
         """The last known state; None when there is none that may be believed."""
-        read_at = self._snapshots.read_at(model)
-        if read_at is None or read_at < self._written.get(model, 0.0):
+        as_of = self._snapshots.as_of(model)
+        if as_of is None or as_of < self._written.get(model, 0.0):
             return None
         return self._snapshots.get(model)
 
-    def wrote(self, model: str) -> None:
-        """A write to the model has ended: what was read before it is old."""
+    def outdated(self, model: str) -> None:
+        """What was read of the model until now is old: it was, or may have been, written to."""
         self._written[model] = self._clock.monotonic()
+
+    def amend(self, model: str, amendment: Amendment) -> None:
+        """The server acknowledged a write to the model, and nothing else of it is known to be
+        old."""
+        known = self.snapshot(model)
+        self.outdated(model)
+        if known is None or not known.complete:
+            return
+        after = replace(amendment(known), amended_at=self._written[model])
+        self._snapshots.put(model, after)
+        if _content(after) != _content(known):
+            # What one promotion did to the model, others wait for: the poll will see no change.
+            self._changed(model)
 
     def poll_soon(self) -> None:
         self._hint.set()
@@ -108,16 +123,15 @@ class Connected:
     async def read(self, model: str) -> Snapshot:
         """The model and all its versions, read now. Raises RegistryError."""
         fresh = await self._reading.read(model)
-        first = self._snapshots.read_at(model) is None
+        first = self._snapshots.as_of(model) is None
         if self._keep(model, fresh) and not first:
-            # What one promotion did to the model, others wait for: the poll will see no change.
-            self._changed(model)
+            self._changed(model)  # as in `amend`
         return fresh
 
     def _keep(self, model: str, fresh: Snapshot) -> bool:
         """Whether it is news."""
         known = self._snapshots.get(model)
-        if known is not None and known.read_at > fresh.read_at:
+        if known is not None and known.as_of > fresh.read_at:
             return False
         self._snapshots.put(model, fresh)
         return known is None or _content(known) != _content(fresh)
@@ -256,7 +270,7 @@ class Connected:
         request that the network delayed."""
         believed = self.snapshot(name)
         known = self._snapshots.get(name)
-        if known is not None and known.read_at > fresh.read_at:
+        if known is not None and known.as_of > fresh.read_at:
             return False
         if fresh.model is not None and not fresh.complete:
             newest = {version.version: version for version in fresh.model.latest_versions}

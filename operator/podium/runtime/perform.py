@@ -31,7 +31,7 @@ from podium.engine.decision import (
 from podium.engine.observation import Observation, Problem
 from podium.registry.errors import StagesUnsupported, VersionNotFound
 from podium.runtime.cache import Cache
-from podium.runtime.connected import REQUEST_SECONDS, Connected
+from podium.runtime.connected import REQUEST_SECONDS, Amendment, Connected
 from podium.targets import deployment as deployments
 
 Guard = Callable[[], Awaitable[None]]
@@ -91,19 +91,45 @@ class Performer:
     def _model(self) -> str:
         return self.seen.spec.model
 
-    async def _fenced(self, write_it: Callable[[], Awaitable[object]]) -> None:
-        """One write to MLflow. What was read before it is old, also when it fails."""
+    async def _fenced(self, write_it: Callable[[], Awaitable[Amendment | None]]) -> None:
+        """One write to MLflow. What was read before it is old, also when it fails; but for what
+        the write says that it made of the model."""
         self.fence(REQUEST_SECONDS)
+        amendment = None
         try:
-            await write_it()
+            amendment = await write_it()
         finally:
-            self._mlflow.wrote(self._model)
+            if amendment is None:
+                self._outdated()
+            else:
+                self._mlflow.amend(self._model, amendment)
+
+    def _outdated(self) -> None:
+        """What is known of the model is old: the next pass reads it."""
+        self._mlflow.outdated(self._model)
+
+    async def _tag_model(self, key: str, value: str) -> Amendment:
+        await self._mlflow.client.set_model_tag(self._model, key, value)
+        return lambda known: known.with_model_tag(key, value)
+
+    async def _tag(self, version: str, key: str, value: str) -> Amendment:
+        await self._mlflow.client.set_version_tag(self._model, version, key, value)
+        return lambda known: known.with_version_tag(version, key, value)
+
+    async def _move(self, version: str, stage: str) -> Amendment:
+        moved = await self._mlflow.client.transition_stage(self._model, version, stage)
+        return lambda known: known.with_stage(moved)
+
+    async def _point(self, alias: str, version: str) -> None:
+        """The alias is what everything else hangs on: it is read before anything builds on it."""
+        await self._mlflow.client.set_alias(self._model, alias, version)
 
     async def _set_alias(self, action: SetAlias) -> None:
         client, alias = self._mlflow.client, self.seen.spec.alias
         await self.guard()
         current = (await client.get_model(self._model)).aliases.get(alias)
         if current == action.to:
+            self._outdated()
             return
         if current != action.expect:
             raise PassEndedError(
@@ -112,7 +138,7 @@ class Performer:
         version = await client.get_version(self._model, action.to)
         if version.status != "READY":
             raise PassEndedError(f"version {action.to} is {version.status}, not READY")
-        await self._fenced(lambda: client.set_alias(self._model, alias, action.to))
+        await self._fenced(lambda: self._point(alias, action.to))
 
     async def _transition_stage(self, action: TransitionStage) -> None:
         client = self._mlflow.client
@@ -120,22 +146,21 @@ class Performer:
         version = await client.get_version(self._model, action.version)
         if version.stage != action.to.value:
             try:
-                await self._fenced(
-                    lambda: client.transition_stage(self._model, action.version, action.to.value)
-                )
+                await self._fenced(lambda: self._move(action.version, action.to.value))
             except StagesUnsupported:
                 # The client has learned it: the next observation says stages_supported False.
                 self._mlflow.learned(await client.capabilities())
                 return
+        else:
+            self._outdated()
         tag = tags.stage_tag(self.seen.spec.alias, action.to, self.clock.now())
         moved = version.stage != action.to.value
         if tag is not None and (moved or tag[0] not in version.tags):
             await self._tag_version(action.version, *tag)
 
     async def _tag_version(self, version: str, key: str, value: str) -> None:
-        client = self._mlflow.client
         await self.guard()
-        await self._fenced(lambda: client.set_version_tag(self._model, version, key, value))
+        await self._fenced(lambda: self._tag(version, key, value))
 
     async def _mirror(self, entry: LedgerEntry) -> None:
         """The entry first: a head without its entry would look like a lost tail."""
@@ -146,29 +171,31 @@ class Performer:
         found = await client.get_model(model)
         head = ledgers.parse_ledger(entry.alias, found.tags, None)
         if head.head_seq >= entry.seq:
+            self._outdated()
             return
         try:
             if entry.to is None:
-                await self._fenced(lambda: client.set_model_tag(model, key, text))
+                await self._fenced(lambda: self._tag_model(key, text))
             else:
                 version = entry.to
-                await self._fenced(lambda: client.set_version_tag(model, version, key, text))
+                await self._fenced(lambda: self._tag(version, key, text))
         except VersionNotFound:
-            await self._fenced(lambda: client.set_model_tag(model, key, text))
+            await self._fenced(lambda: self._tag_model(key, text))
         await self.guard()
         head_text = ledgers.encode_head(entry, self.seen.ledger.signer)
         head_key = ledgers.head_tag_key(entry.alias)
-        await self._fenced(lambda: client.set_model_tag(model, head_key, head_text))
+        await self._fenced(lambda: self._tag_model(head_key, head_text))
 
     async def _write_claim(self, action: WriteClaim) -> None:
         client, key = self._mlflow.client, ledgers.owner_tag_key(self.seen.spec.alias)
         await self.guard()
         current = (await client.get_model(self._model)).tags.get(key)
         if current == action.value:
+            self._outdated()
             return
         if self.seen.model is None or current != self.seen.model.tags.get(key):
             raise PassEndedError("the claim on the alias changed meanwhile")
-        await self._fenced(lambda: client.set_model_tag(self._model, key, action.value))
+        await self._fenced(lambda: self._tag_model(key, action.value))
 
     async def _apply_target(self, action: ApplyTarget) -> None:
         promotion = self.seen.promotion

@@ -45,7 +45,8 @@ HINTED_SECONDS = 5.0  # how soon after a failure a hint may bring the next try
 SETTLING_SECONDS = REQUEST_SECONDS + 5.0  # how long a timed-out write may still take effect
 MAX_GONE = 1000
 PASSES_IN_A_TURN = 10  # then others that wait have theirs
-MANY_PASSES = 120  # at once, in a row: then the promotion waits a little between passes
+TURN_SECONDS = 10.0  # for so long a turn goes by what it read
+MANY_TURNS = 30  # at once, in a row: then the promotion waits a little between turns
 Raw = Mapping[str, object]
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Memory:
     retry_at: float = 0.0  # monotonic: that action is not tried again before
     failed_at: float = 0.0
     unsettled_until: float | None = None
-    passes_at_once: int = 0
+    turns_at_once: int = 0
 
     def waits(self, actions: tuple[Action, ...], now: float) -> bool:
         """Whether what failed is among them and not yet due. No other action waits for it."""
@@ -130,12 +131,12 @@ class Reconciler:
         memory = self._memories.get(name)
         if memory is None or delay is None or delay > 0:
             if memory is not None:
-                memory.passes_at_once = 0
+                memory.turns_at_once = 0
             return delay
-        memory.passes_at_once += 1
-        if memory.passes_at_once > MANY_PASSES:
-            if memory.passes_at_once == MANY_PASSES + 1:
-                _log.warning("many passes at once over %s; they are spaced out now", name)
+        memory.turns_at_once += 1
+        if memory.turns_at_once > MANY_TURNS:
+            if memory.turns_at_once == MANY_TURNS + 1:
+                _log.warning("many turns at once of %s; they are spaced out now", name)
             return jittered(2.0, self._rng)
         return delay
 
@@ -158,8 +159,9 @@ class Reconciler:
         return await self._turn(name, promotion, self._memories.setdefault(name, Memory()))
 
     async def _turn(self, name: Name, promotion: ModelPromotion, memory: Memory) -> float | None:
-        """A pass; and, while it only wrote status, the next one with the model as it was just
-        read: nothing was done to it, and reading it again for each is half of a registry's work."""
+        """A pass; and, while there is something to do, the next one with the model as it was just
+        read and as our writes since have left it: reading it again after each is most of a
+        registry's work. (Each action still reads, just before, what it expects.)"""
         began = self._clock.monotonic()
         seen_since: float | None = None
         for _ in range(PASSES_IN_A_TURN):
@@ -174,13 +176,15 @@ class Reconciler:
             if not isinstance(after, ModelPromotion):
                 return after
             promotion, seen_since = after, began
+            if self._clock.monotonic() - began > TURN_SECONDS:
+                break
         return 0.0
 
     async def _decide_and_act(
         self, name: Name, promotion: ModelPromotion, memory: Memory, seen_since: float | None
     ) -> ModelPromotion | float | None:
-        """The promotion with the status that was written, if that was all; else the seconds until
-        the next pass."""
+        """The promotion with the status that was written, if the next pass may follow at once;
+        else the seconds until it."""
         began = self._clock.monotonic()
         settling = memory.unsettled_until is not None
         unsettled = memory.unsettled_until is not None and began < memory.unsettled_until
@@ -201,7 +205,7 @@ class Reconciler:
             if not await self._act(name, promotion, seen, decision, memory):
                 return 0.0 if memory.problem else self._backoff.failed(name)
             self._backoff.succeeded(name)
-            return 0.0
+            return promotion
         if decision.actions:
             return 0.0 if written else self._next_look(name, seen, decision, memory)
         memory.problem = None

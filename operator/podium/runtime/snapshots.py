@@ -1,12 +1,13 @@
 """What was last read of each model, packed: ten thousand of them, with the tags that the ledger
 leaves there, must stay small. Unpacked when a pass asks for one.
 
-Keeps and gives; what is news, and what an own write makes old, is decided in `connected`.
+Keeps, gives, and says what a write makes of a model; what is news, and what a write makes old, is
+decided in `connected`.
 """
 
 import zlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -16,12 +17,52 @@ from podium.registry.model import RegisteredModel, Version
 @dataclass(frozen=True)
 class Snapshot:
     """A model as it was at `read_at` (monotonic); None: it did not exist. `complete`: all
-    versions are here, as of that moment."""
+    versions are here, as of that moment. What the server acknowledged of our writes until
+    `amended_at` is in it."""
 
     read_at: float
     model: RegisteredModel | None
     versions: Mapping[str, Version]
     complete: bool
+    amended_at: float = 0.0
+
+    @property
+    def as_of(self) -> float:
+        """What was read before then is older than this."""
+        return max(self.read_at, self.amended_at)
+
+    def with_model_tag(self, key: str, value: str) -> "Snapshot":
+        if self.model is None:
+            return self
+        tags = {**self.model.tags, key: value}
+        return replace(self, model=msgspec.structs.replace(self.model, tags=tags))
+
+    def with_version(self, version: Version) -> "Snapshot":
+        """With this in place of the version of the same number, also among the newest of each
+        stage, where MLflow shows it as well."""
+        versions = {**self.versions, version.version: version}
+        if self.model is None:
+            return replace(self, versions=versions)
+        newest: dict[str, Version] = {}
+        for each in sorted(versions.values(), key=lambda v: int(v.version)):
+            newest[each.stage] = each
+        model = msgspec.structs.replace(self.model, latest_versions=tuple(newest.values()))
+        return replace(self, model=model, versions=versions)
+
+    def with_version_tag(self, version: str, key: str, value: str) -> "Snapshot":
+        known = self.versions.get(version)
+        if known is None:
+            return self
+        tagged = msgspec.structs.replace(known, tags={**known.tags, key: value})
+        return self.with_version(tagged)
+
+    def with_stage(self, moved: Version) -> "Snapshot":
+        """After a transition, as the server answered it."""
+        known = self.versions.get(moved.version)
+        if known is None:
+            return self
+        stage, updated = moved.stage, moved.updated_at
+        return self.with_version(msgspec.structs.replace(known, stage=stage, updated_at=updated))
 
 
 def whole(read_at: float, model: RegisteredModel | None, versions: Iterable[Version]) -> Snapshot:
@@ -39,6 +80,7 @@ class _Content(msgspec.Struct, array_like=True):
 @dataclass(slots=True)
 class _Packed:
     read_at: float
+    amended_at: float
     complete: bool
     written: bytes | None  # digest of what the server wrote of the model when a poll kept this
     content: bytes
@@ -58,17 +100,21 @@ class Snapshots:
         if packed is None:
             return None
         content = msgspec.msgpack.decode(zlib.decompress(packed.content), type=_Content)
-        return Snapshot(packed.read_at, content.model, content.versions, packed.complete)
+        return Snapshot(
+            packed.read_at, content.model, content.versions, packed.complete, packed.amended_at
+        )
 
-    def read_at(self, model: str) -> float | None:
+    def as_of(self, model: str) -> float | None:
         packed = self._packed.get(model)
-        return None if packed is None else packed.read_at
+        return None if packed is None else max(packed.read_at, packed.amended_at)
 
     def put(self, model: str, snapshot: Snapshot, written: bytes | None = None) -> None:
         """`written`: the digest of what the server wrote, if a poll read it."""
         content = msgspec.msgpack.encode(_Content(snapshot.model, snapshot.versions))
         packed = zlib.compress(content, 1)
-        self._packed[model] = _Packed(snapshot.read_at, snapshot.complete, written, packed)
+        self._packed[model] = _Packed(
+            snapshot.read_at, snapshot.amended_at, snapshot.complete, written, packed
+        )
 
     def unchanged(self, model: str, written: bytes | None, read_at: float) -> bool:
         """Whether the server wrote at `read_at` just what it had written when this was kept; then

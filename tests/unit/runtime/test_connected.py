@@ -24,7 +24,7 @@ from podium.registry.client import RegistryClient
 from podium.registry.errors import RegistryThrottled, RegistryUnavailable
 from podium.registry.model import Capabilities, RegisteredModel, Version
 from podium.registry.stored import StoredModel, digest_of
-from podium.runtime.connected import Connected, Wanted
+from podium.runtime.connected import Amendment, Connected, Wanted
 from podium.runtime.snapshots import Snapshot, Snapshots
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -182,12 +182,72 @@ async def test_what_podium_itself_wrote_wakes_nobody() -> None:
     poll = Poll(mlflow, Wanted("m0", False))
     await poll()
     mlflow.models["m0"] = signed(8)
-    poll.connected.wrote("m0")
+    poll.connected.outdated("m0")
     assert await poll() == [], "the pass that wrote is followed by one that reads"
     mlflow.models["m0"] = signed(9)
-    poll.connected.wrote("m0")
+    poll.connected.outdated("m0")
     await poll.connected.read("m0")
     assert await poll() == []
+
+
+async def acknowledged(poll: Poll, amendment: Amendment) -> Snapshot | None:
+    """What is known of m0 after one such write, and whom it woke."""
+    await poll.connected.read("m0")
+    poll.changed.clear()
+    poll.connected.amend("m0", amendment)
+    return poll.connected.snapshot("m0")
+
+
+async def test_after_an_acknowledged_write_the_model_is_known_with_it() -> None:
+    mlflow = Mlflow({"m0": signed(7)})
+    poll = Poll(mlflow, Wanted("m0", False))
+    known = await acknowledged(poll, lambda known: known.with_version_tag("2", "k", "v"))
+    assert known is not None and known.complete
+    assert (known.versions["1"].tags, known.versions["2"].tags) == ({}, {"k": "v"})
+    assert known.model is not None and known.model.latest_versions == (known.versions["2"],)
+    head = "podium.dev/head/0123456789abcdef"
+    known = await acknowledged(poll, lambda known: known.with_model_tag(head, "8"))
+    assert known is not None and known.model is not None and known.model.tags == {head: "8"}
+    assert poll.changed == [], "own tags are no news"
+
+
+async def test_a_stage_that_podium_moved_is_told_to_others_of_the_model() -> None:
+    poll = Poll(Mlflow({"m0": signed(7)}), Wanted("m0", False))
+    moved = replace(version("2"), stage="Staging")
+    known = await acknowledged(poll, lambda known: known.with_stage(moved))
+    assert known is not None and known.model is not None
+    assert poll.changed == ["m0"]
+    stages = {each.stage: each.version for each in known.model.latest_versions}
+    assert stages == {"None": "1", "Staging": "2"}
+
+
+async def test_what_was_asked_for_before_a_write_does_not_undo_it() -> None:
+    mlflow = Mlflow({"m0": signed(7)})
+    poll = Poll(mlflow, Wanted("m0", True))
+    await poll.connected.read("m0")
+    mlflow.during = lambda: poll.connected.amend("m0", lambda k: k.with_model_tag("own", "1"))
+    await poll()
+    known = poll.connected.snapshot("m0")
+    assert known is not None and known.model is not None and known.model.tags["own"] == "1"
+
+
+async def test_a_write_makes_nothing_believed_that_was_old() -> None:
+    poll = Poll(Mlflow({"m0": signed(7)}), Wanted("m0", True))
+    await poll.connected.read("m0")
+    poll.connected.outdated("m0")
+    poll.connected.amend("m0", lambda known: known.with_model_tag("own", "1"))
+    assert poll.connected.snapshot("m0") is None
+
+
+async def test_nor_does_it_count_as_a_read() -> None:
+    """A turn asks for what was read since it began: a write to what a poll found an interval ago
+    is none."""
+    poll = Poll(Mlflow({"m0": signed(7)}), Wanted("m0", True))
+    await poll()
+    before = poll.connected.snapshot("m0")
+    poll.connected.amend("m0", lambda known: known.with_model_tag("own", "1"))
+    after = poll.connected.snapshot("m0")
+    assert before and after and after.read_at == before.read_at < after.as_of
 
 
 async def test_nobody_is_woken_before_the_poll_counts() -> None:
@@ -207,7 +267,7 @@ async def test_the_first_poll_wakes_also_who_came_while_it_ran() -> None:
 async def test_a_write_in_mid_poll_leaves_no_older_state_believed() -> None:
     mlflow = Mlflow({"m0": model("m0", champion="1")})
     poll = Poll(mlflow, Wanted("m0", True))
-    mlflow.during = lambda: poll.connected.wrote("m0")
+    mlflow.during = lambda: poll.connected.outdated("m0")
     await poll()
     assert poll.connected.snapshot("m0") is None
 
@@ -215,7 +275,7 @@ async def test_a_write_in_mid_poll_leaves_no_older_state_believed() -> None:
 async def test_what_no_promotion_wants_any_more_is_forgotten() -> None:
     poll = Poll(Mlflow({"m0": model("m0")}), *some(1, all_versions=False))
     await poll()
-    poll.connected.wrote("m0")
+    poll.connected.outdated("m0")
     poll.wanted = []
     await poll()
     assert (len(poll.connected._snapshots), poll.connected._written) == (0, {})

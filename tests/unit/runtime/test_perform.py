@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from podium.api.ledger_entry import EntryAction, LedgerEntry
 from podium.api.meta import ObjectMeta
@@ -18,8 +19,9 @@ from podium.engine.observation import LedgerState, ModelState, Observation
 from podium.registry.errors import AmbiguousWrite, VersionNotFound
 from podium.registry.model import RegisteredModel, Version
 from podium.runtime.cache import Cache
-from podium.runtime.connected import Connected
+from podium.runtime.connected import Amendment, Connected
 from podium.runtime.perform import PassEndedError, Performer
+from podium.runtime.snapshots import Snapshot
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -34,7 +36,8 @@ class Mlflow:
     unready: str = ""
     failing: Exception | None = None
     written: list[tuple[str, ...]] = field(default_factory=list)
-    wrote_at: list[str] = field(default_factory=list)
+    outdated_at: list[str] = field(default_factory=list)
+    amendments: list[Amendment] = field(default_factory=list)
 
     async def get_model(self, name: str) -> RegisteredModel:
         return RegisteredModel(name=name, aliases=self.aliases, tags=self.tags, latest_versions=())
@@ -62,8 +65,9 @@ class Mlflow:
     async def set_alias(self, name: str, alias: str, version: str) -> None:
         self._note("alias", alias, version)
 
-    async def transition_stage(self, name: str, version: str, stage: str) -> None:
+    async def transition_stage(self, name: str, version: str, stage: str) -> Version:
         self._note("stage", version, stage)
+        return replace(await self.get_version(name, version), stage=stage)
 
     async def set_model_tag(self, name: str, key: str, value: str) -> None:
         self._note("model-tag", key)
@@ -80,8 +84,11 @@ class Mlflow:
     def client(self) -> "Mlflow":
         return self
 
-    def wrote(self, model: str) -> None:
-        self.wrote_at.append(model)
+    def outdated(self, model: str) -> None:
+        self.outdated_at.append(model)
+
+    def amend(self, model: str, amendment: Amendment) -> None:
+        self.amendments.append(amendment)
 
 
 async def unchanged() -> None:
@@ -125,7 +132,7 @@ async def test_an_alias_where_it_is_expected_is_moved() -> None:
     mlflow = Mlflow()
     await performer(mlflow).perform(MOVE)
     assert mlflow.written == [("alias", "champion", "7")]
-    assert mlflow.wrote_at == ["churn"]
+    assert mlflow.outdated_at == ["churn"]
 
 
 @pytest.mark.parametrize(
@@ -154,11 +161,13 @@ async def test_what_has_happened_already_is_not_done_again() -> None:
     mlflow = Mlflow(aliases={"champion": "7"})
     await performer(mlflow).perform(MOVE)
     assert mlflow.written == []
+    assert mlflow.outdated_at == ["churn"], "or the next pass would want the same again"
 
 
 ENTRY = LedgerEntry(
     seq=3, time=NOW, action=EntryAction.PROMOTED, model="churn", alias="champion", to="7"
 )
+OTHERS = {"team": "risk"}
 ACTIONS = [
     MOVE,
     TransitionStage(version="7", to=Stage.PRODUCTION),
@@ -187,7 +196,30 @@ async def test_after_a_write_that_timed_out_what_was_read_before_is_old() -> Non
     mlflow = Mlflow(failing=AmbiguousWrite("timed out"))
     with pytest.raises(AmbiguousWrite):
         await performer(mlflow).perform(MOVE)
-    assert mlflow.wrote_at == ["churn"]
+    assert mlflow.outdated_at == ["churn"]
+
+
+@pytest.mark.parametrize("action", ACTIONS[1:], ids=lambda a: type(a).__name__)
+async def test_what_the_server_acknowledged_is_known_without_reading_it_again(action: Any) -> None:
+    """But for the alias, on which everything else is built."""
+    mlflow = Mlflow(tags=dict(OTHERS))
+    await performer(mlflow).perform(action)
+    assert not mlflow.outdated_at
+    known = Snapshot(
+        1.0,
+        await mlflow.get_model("churn"),
+        {each: await mlflow.get_version("churn", each) for each in mlflow.stages},
+        complete=True,
+    )
+    for amendment in mlflow.amendments:
+        known = amendment(known)
+    assert known.model is not None
+    tags = {("model-tag", key) for key in known.model.tags.keys() - OTHERS}
+    for each in known.versions.values():
+        tags |= {("version-tag", each.version, key) for key in each.tags}
+        if each.stage != mlflow.stages[each.version]:
+            tags.add(("stage", each.version, each.stage))
+    assert tags == set(mlflow.written)
 
 
 async def test_the_entry_is_written_before_the_head() -> None:
