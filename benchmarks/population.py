@@ -1,7 +1,8 @@
 """Ten thousand teams' worth of models and promotions.
 
-Every fourth promotion has no candidate selector: people move its alias in MLflow, and Podium
-adopts that. The others follow the newest version. Each serves by one Deployment with its usual
+Each serves a champion already when Podium comes. Every fourth promotion has no candidate
+selector: people move its alias in MLflow, and Podium adopts that. The others follow the newest
+version. Each serves by one Deployment with its usual
 size of a manifest; without replicas, since no pod is needed to see that it was changed, but for
 those of `rollouts`, whose pods simulated nodes run.
 """
@@ -58,9 +59,8 @@ class Registry:
         self._connection.close()
 
     def fill(self, people: Sequence[Member]) -> None:
-        """Each model with its first versions; the alias where somebody else would have put it."""
+        """Each model with its first versions, and the alias as it was before Podium came."""
         names = [each.name for each in people]
-        adopting = [each.name for each in people if each.adopts]
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO registered_models (name, creation_time, last_updated_time) "
@@ -71,8 +71,8 @@ class Registry:
                 cursor.execute(_VERSION, (version, names))
             cursor.execute(
                 "INSERT INTO registered_model_aliases (name, alias, version) "
-                "SELECT name, 'champion', 1 FROM unnest(%s) AS name",
-                (adopting,),
+                "SELECT name, 'champion', version FROM unnest(%s, %s::int[]) AS t (name, version)",
+                (names, [int(each.first_champion) for each in people]),
             )
 
     def at_once(self, registered: Mapping[str, int], moved: Mapping[str, int]) -> None:

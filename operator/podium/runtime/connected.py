@@ -113,7 +113,7 @@ class Connected:
             return
         after = replace(amendment(known), amended_at=self._written[model])
         self._snapshots.put(model, after)
-        if _content(after) != _content(known):
+        if _news(known, after):
             # What one promotion did to the model, others wait for: the poll will see no change.
             self._changed(model)
 
@@ -134,7 +134,7 @@ class Connected:
         if known is not None and known.as_of > fresh.read_at:
             return False
         self._snapshots.put(model, fresh)
-        return known is None or _content(known) != _content(fresh)
+        return known is None or _news(known, fresh)
 
     async def _until_due(self) -> None:
         """The interval from when the last poll began, doubled by each failure; a hint cuts it
@@ -278,7 +278,7 @@ class Connected:
             complete = known is not None and known.complete
             fresh = Snapshot(fresh.read_at, fresh.model, versions, complete)
         self._snapshots.put(name, fresh, written)
-        if known is None or _content(known) != _content(fresh):
+        if known is None or _news(known, fresh):
             return True
         return believed is not None and _tags(believed) != _tags(fresh)
 
@@ -307,6 +307,12 @@ def _others(tags: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in tags.items() if not k.startswith(PREFIX)}
 
 
-def _content(snapshot: Snapshot) -> object:
-    versions = {v: _version_content(known) for v, known in snapshot.versions.items()}
-    return _model_content(snapshot.model), versions
+def _news(known: Snapshot, fresh: Snapshot) -> bool:
+    """Whether something is not as it was known to be. Versions that are read for the first time
+    are none."""
+    if _model_content(known.model) != _model_content(fresh.model):
+        return True
+    before = {v: _version_content(version) for v, version in known.versions.items()}
+    seen = before.keys() | (fresh.versions.keys() if known.complete else ())
+    after = {v: _version_content(fresh.versions[v]) for v in seen & fresh.versions.keys()}
+    return before != after

@@ -190,6 +190,21 @@ async def test_what_podium_itself_wrote_wakes_nobody() -> None:
     assert await poll() == []
 
 
+async def test_versions_that_are_read_for_the_first_time_are_no_news() -> None:
+    """At first sight a poll takes the newest of each stage; each promotion's first read of the
+    others woke it once more."""
+    poll = Poll(Mlflow({"m0": model("m0", champion="2")}), Wanted("m0", False))
+    await poll()
+    known = poll.connected.snapshot("m0")
+    assert known is not None and not known.complete
+    poll.changed.clear()
+    await poll.connected.read("m0")
+    assert poll.changed == []
+    poll.mlflow.models["m0"] = model("m0", champion="1")
+    await poll.connected.read("m0")
+    assert poll.changed == ["m0"]
+
+
 async def acknowledged(poll: Poll, amendment: Amendment) -> Snapshot | None:
     """What is known of m0 after one such write, and whom it woke."""
     await poll.connected.read("m0")
