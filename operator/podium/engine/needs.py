@@ -37,6 +37,8 @@ def well(seen: Observation) -> bool:
         return False
     if not status.claim or not status.claim.confirmed or seen.action_problem or seen.unsettled:
         return False
+    if _asks_for_more(seen):
+        return False
     if seen.ledger.head_seq != status.ledger_seq or seen.alias != status.champion.version:
         return False
     if any(
@@ -48,3 +50,14 @@ def well(seen: Observation) -> bool:
         return False
     found = select(seen)
     return found is None or found.version == status.champion.version or bool(block(seen, found))
+
+
+def _asks_for_more(seen: Observation) -> bool:
+    """Whether the selector may mean a version that is not among those known so far: at first
+    sight only the newest of each stage are."""
+    selector = seen.spec.candidate
+    if selector is None or seen.model is None or seen.model.complete:
+        return False
+    if selector.version is not None:
+        return seen.version(selector.version) is None
+    return selector.latest is not None and bool(selector.latest.match_tags)

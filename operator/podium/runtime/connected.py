@@ -131,10 +131,19 @@ class Connected:
     def _keep(self, model: str, fresh: Snapshot) -> bool:
         """Whether it is news."""
         known = self._snapshots.get(model)
-        if known is not None and known.as_of > fresh.read_at:
+        if known is not None and self._overtaken(model, known, fresh):
             return False
         self._snapshots.put(model, fresh)
         return known is None or _news(known, fresh)
+
+    def _overtaken(self, model: str, known: Snapshot, fresh: Snapshot) -> bool:
+        """Whether more is known by now than when `fresh` was asked for. What it may show of
+        others beside a write of ours since must be read again."""
+        if known.as_of <= fresh.read_at:
+            return False
+        if known.read_at <= fresh.read_at:
+            self.outdated(model)
+        return True
 
     async def _until_due(self) -> None:
         """The interval from when the last poll began, doubled by each failure; a hint cuts it
@@ -244,7 +253,7 @@ class Connected:
             if name in all_of or model is None:
                 fresh = whole(asked, model, versions.get(name, ()))
             else:
-                fresh = Snapshot(asked, model, {}, complete=False)
+                fresh = Snapshot(asked, model, {}, whole_at=None)
             if self._keep_polled(name, fresh, written):
                 changed.append(name)
         return changed
@@ -270,13 +279,13 @@ class Connected:
         request that the network delayed."""
         believed = self.snapshot(name)
         known = self._snapshots.get(name)
-        if known is not None and known.as_of > fresh.read_at:
-            return False
+        if known is not None and self._overtaken(name, known, fresh):
+            return self.snapshot(name) is None
         if fresh.model is not None and not fresh.complete:
             newest = {version.version: version for version in fresh.model.latest_versions}
             versions = {**known.versions, **newest} if known is not None else newest
-            complete = known is not None and known.complete
-            fresh = Snapshot(fresh.read_at, fresh.model, versions, complete)
+            whole_at = known.whole_at if known is not None else None
+            fresh = Snapshot(fresh.read_at, fresh.model, versions, whole_at)
         self._snapshots.put(name, fresh, written)
         if known is None or _news(known, fresh):
             return True

@@ -15,7 +15,7 @@ from podium.api.ledger_entry import EntryAction
 from podium.api.meta import ConditionStatus
 from podium.api.model_registry import ModelRegistry
 from podium.api.promotion import ModelPromotion, Stage
-from podium.api.promotion_status import GateStatus
+from podium.api.promotion_status import GateStatus, PromotionStatus
 from podium.api.reasons import ConditionType, Reason
 from podium.clock import SYSTEM, Clock
 from podium.cluster.client import KubernetesClient
@@ -127,7 +127,7 @@ class Gatherer:
         model = seen.spec.model
         try:
             known = connected.snapshot(model)
-            fresh = known is None or memory.look_fresh or _just_read(known, memory)
+            fresh = known is None or memory.look_fresh or _just_read(known, memory, seen.status)
             if known is None or memory.look_fresh:
                 known = await connected.read(model)
             seen = await self._of_snapshot(seen, known, connected, signer)
@@ -351,9 +351,13 @@ class Gatherer:
         return self._cache.rolling_besides(name) < self._max_rollouts
 
 
-def _just_read(known: Snapshot, memory: PassMemory) -> bool:
+def _just_read(known: Snapshot, memory: PassMemory, status: PromotionStatus) -> bool:
+    """Whether no pass of this turn has to read it again. Who waits whether his claim stands looks
+    anew each time."""
+    if status.claim is not None and status.claim.seen_at is not None:
+        return False
     since = memory.seen_since
-    return since is not None and known.complete and known.read_at >= since
+    return since is not None and known.whole_at is not None and known.whole_at >= since
 
 
 def _champion_to_beat(seen: Observation, candidate: str) -> str | None:

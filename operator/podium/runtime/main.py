@@ -104,6 +104,7 @@ class Operator:
             metrics,
             rng,
             clock,
+            lambda: self.queue.halted,
         )
         self.hints = Hints(self.cache, self.queue, self.reconciler)
         watched = [

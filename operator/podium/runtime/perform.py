@@ -30,6 +30,7 @@ from podium.engine.decision import (
 )
 from podium.engine.observation import Observation, Problem
 from podium.registry.errors import StagesUnsupported, VersionNotFound
+from podium.registry.model import RegisteredModel
 from podium.runtime.cache import Cache
 from podium.runtime.connected import REQUEST_SECONDS, Amendment, Connected
 from podium.targets import deployment as deployments
@@ -108,6 +109,13 @@ class Performer:
         """What is known of the model is old: the next pass reads it."""
         self._mlflow.outdated(self._model)
 
+    def _check_owner(self, found: RegisteredModel) -> None:
+        """Who claims the alias is as this pass saw it. Raises PassEndedError."""
+        key = ledgers.owner_tag_key(self.seen.spec.alias)
+        if self.seen.model is None or found.tags.get(key) != self.seen.model.tags.get(key):
+            self._outdated()
+            raise PassEndedError("the claim on the alias changed meanwhile")
+
     async def _tag_model(self, key: str, value: str) -> Amendment:
         await self._mlflow.client.set_model_tag(self._model, key, value)
         return lambda known: known.with_model_tag(key, value)
@@ -127,7 +135,9 @@ class Performer:
     async def _set_alias(self, action: SetAlias) -> None:
         client, alias = self._mlflow.client, self.seen.spec.alias
         await self.guard()
-        current = (await client.get_model(self._model)).aliases.get(alias)
+        found = await client.get_model(self._model)
+        self._check_owner(found)
+        current = found.aliases.get(alias)
         if current == action.to:
             self._outdated()
             return
@@ -169,6 +179,9 @@ class Performer:
         text = ledgers.encode_entry(entry)
         await self.guard()
         found = await client.get_model(model)
+        self._check_owner(found)
+        if found.aliases.get(entry.alias) != self.seen.alias:
+            self._outdated()  # the entry holds all the same; what follows it must be decided anew
         head = ledgers.parse_ledger(entry.alias, found.tags, None)
         if head.head_seq >= entry.seq:
             self._outdated()
@@ -189,12 +202,11 @@ class Performer:
     async def _write_claim(self, action: WriteClaim) -> None:
         client, key = self._mlflow.client, ledgers.owner_tag_key(self.seen.spec.alias)
         await self.guard()
-        current = (await client.get_model(self._model)).tags.get(key)
-        if current == action.value:
+        found = await client.get_model(self._model)
+        if found.tags.get(key) == action.value:
             self._outdated()
             return
-        if self.seen.model is None or current != self.seen.model.tags.get(key):
-            raise PassEndedError("the claim on the alias changed meanwhile")
+        self._check_owner(found)
         await self._fenced(lambda: self._tag_model(key, action.value))
 
     async def _apply_target(self, action: ApplyTarget) -> None:

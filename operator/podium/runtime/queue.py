@@ -117,6 +117,11 @@ class KeyedQueue(Generic[K]):
         self._stopping = True
         self._wake.set()
 
+    @property
+    def halted(self) -> bool:
+        """Whether nothing is handed out: what runs should end soon."""
+        return self._paused or self._stopping
+
     def stats(self) -> QueueStats:
         now = self._clock()
         due = [at for at in self._due.values() if at <= now]

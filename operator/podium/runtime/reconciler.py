@@ -46,7 +46,7 @@ SETTLING_SECONDS = REQUEST_SECONDS + 5.0  # how long a timed-out write may still
 MAX_GONE = 1000
 PASSES_IN_A_TURN = 30  # then others that wait have theirs
 TURN_SECONDS = 10.0  # for so long a turn goes by what it read
-MANY_TURNS = 30  # at once, in a row: then the promotion waits a little between turns
+MANY_PASSES = 120  # at once, in a row: then the promotion waits a little between passes
 Raw = Mapping[str, object]
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Memory:
     retry_at: float = 0.0  # monotonic: that action is not tried again before
     failed_at: float = 0.0
     unsettled_until: float | None = None
-    turns_at_once: int = 0
+    passes_at_once: int = 0
 
     def waits(self, actions: tuple[Action, ...], now: float) -> bool:
         """Whether what failed is among them and not yet due. No other action waits for it."""
@@ -84,7 +84,9 @@ class Reconciler:
         metrics: Metrics,
         rng: random.Random,
         clock: Clock = SYSTEM,
+        halted: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`halted`: whether this process is to begin nothing more."""
         self._cache = cache
         self._kube = kube
         self._registries = registries
@@ -94,6 +96,7 @@ class Reconciler:
         self._metrics = metrics
         self._rng = rng
         self._clock = clock
+        self._halted = halted
         self._backoff: Backoff[Name] = Backoff(rng)
         self._memories: dict[Name, Memory] = {}
         self._gone: dict[Name, CachedPromotion] = {}
@@ -129,16 +132,12 @@ class Reconciler:
 
     def _not_too_often(self, name: Name, delay: float | None) -> float | None:
         memory = self._memories.get(name)
-        if memory is None or delay is None or delay > 0:
-            if memory is not None:
-                memory.turns_at_once = 0
+        if memory is None:
             return delay
-        memory.turns_at_once += 1
-        if memory.turns_at_once > MANY_TURNS:
-            if memory.turns_at_once == MANY_TURNS + 1:
-                _log.warning("many turns at once of %s; they are spaced out now", name)
-            return jittered(2.0, self._rng)
-        return delay
+        if delay is None or delay > 0:
+            memory.passes_at_once = 0
+            return delay
+        return jittered(2.0, self._rng) if memory.passes_at_once > MANY_PASSES else delay
 
     async def _pass(self, name: Name) -> float | None:
         entry = self._cache.promotions.get(name)
@@ -161,10 +160,13 @@ class Reconciler:
     async def _turn(self, name: Name, promotion: ModelPromotion, memory: Memory) -> float | None:
         """A pass; and, while there is something to do, the next one with the model as it was just
         read and as our writes since have left it: reading it again after each is most of a
-        registry's work. (Each action still reads, just before, what it expects.)"""
+        registry's work. (What must not be built on such a view is read before the action.)"""
         began = self._clock.monotonic()
         seen_since: float | None = None
-        for _ in range(PASSES_IN_A_TURN):
+        for _ in range(1 if memory.passes_at_once >= MANY_PASSES else PASSES_IN_A_TURN):
+            memory.passes_at_once += 1
+            if memory.passes_at_once == MANY_PASSES:
+                _log.warning("many passes at once over %s; they are spaced out now", name)
             attempt = promotion.status.active
             with about(
                 model=promotion.spec.model,
@@ -176,7 +178,7 @@ class Reconciler:
             if not isinstance(after, ModelPromotion):
                 return after
             promotion, seen_since = after, began
-            if self._clock.monotonic() - began > TURN_SECONDS:
+            if self._halted() or self._clock.monotonic() - began > TURN_SECONDS:
                 break
         return 0.0
 

@@ -16,15 +16,19 @@ from podium.registry.model import RegisteredModel, Version
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A model as it was at `read_at` (monotonic); None: it did not exist. `complete`: all
-    versions are here, as of that moment. What the server acknowledged of our writes until
-    `amended_at` is in it."""
+    """A model as it was at `read_at` (monotonic); None: it did not exist. All its versions were
+    read at `whole_at`, and those that the model shows as the newest at `read_at` (None: the others
+    may be missing). What the server acknowledged of our writes until `amended_at` is in it."""
 
     read_at: float
     model: RegisteredModel | None
     versions: Mapping[str, Version]
-    complete: bool
+    whole_at: float | None
     amended_at: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        return self.whole_at is not None
 
     @property
     def as_of(self) -> float:
@@ -46,7 +50,8 @@ class Snapshot:
         newest: dict[str, Version] = {}
         for each in sorted(versions.values(), key=lambda v: int(v.version)):
             newest[each.stage] = each
-        model = msgspec.structs.replace(self.model, latest_versions=tuple(newest.values()))
+        by_number = tuple(sorted(newest.values(), key=lambda v: int(v.version)))
+        model = msgspec.structs.replace(self.model, latest_versions=by_number)
         return replace(self, model=model, versions=versions)
 
     def with_version_tag(self, version: str, key: str, value: str) -> "Snapshot":
@@ -69,7 +74,7 @@ def whole(read_at: float, model: RegisteredModel | None, versions: Iterable[Vers
     """With all versions, asked for after the model. One that the model names among its newest and
     they lack is there all the same: their answer was older (a replica of the database)."""
     newest = model.latest_versions if model is not None else ()
-    return Snapshot(read_at, model, {v.version: v for v in (*newest, *versions)}, complete=True)
+    return Snapshot(read_at, model, {v.version: v for v in (*newest, *versions)}, read_at)
 
 
 class _Content(msgspec.Struct, array_like=True):
@@ -81,7 +86,7 @@ class _Content(msgspec.Struct, array_like=True):
 class _Packed:
     read_at: float
     amended_at: float
-    complete: bool
+    whole_at: float | None
     written: bytes | None  # digest of what the server wrote of the model when a poll kept this
     content: bytes
 
@@ -101,7 +106,7 @@ class Snapshots:
             return None
         content = msgspec.msgpack.decode(zlib.decompress(packed.content), type=_Content)
         return Snapshot(
-            packed.read_at, content.model, content.versions, packed.complete, packed.amended_at
+            packed.read_at, content.model, content.versions, packed.whole_at, packed.amended_at
         )
 
     def as_of(self, model: str) -> float | None:
@@ -113,7 +118,7 @@ class Snapshots:
         content = msgspec.msgpack.encode(_Content(snapshot.model, snapshot.versions))
         packed = zlib.compress(content, 1)
         self._packed[model] = _Packed(
-            snapshot.read_at, snapshot.amended_at, snapshot.complete, written, packed
+            snapshot.read_at, snapshot.amended_at, snapshot.whole_at, written, packed
         )
 
     def unchanged(self, model: str, written: bytes | None, read_at: float) -> bool:

@@ -118,6 +118,6 @@ class Slot:
         found = [] if self.alive else ["the operator ended by itself"]
         if "Traceback" in log or '"level": "ERROR"' in log or "exc_info" in log:
             found.append("the operator met with an error that nobody expected (see its log)")
-        if "many turns at once" in log:
+        if "many passes at once" in log:
             found.append("the operator makes pass after pass (see its log)")
         return found

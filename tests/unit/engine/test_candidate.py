@@ -1,10 +1,14 @@
 """Which version is meant: the archived one that served last, and a pin that is no rollback."""
 
+from dataclasses import replace
 from datetime import timedelta
+
+import pytest
 
 from podium.api.promotion import Stage
 from podium.api.promotion_status import Verdict
 from podium.engine.candidate import last_archived, once_promoted
+from podium.engine.needs import needs
 from tests.unit.engine.iris import grown, world
 from tests.unit.engine.world import World
 
@@ -44,3 +48,24 @@ def test_a_pin_to_a_version_that_was_refused_is_no_rollback() -> None:
     w.spec["candidate"] = {"version": "3"}
     w.until("AwaitingApproval")
     assert w.alias == "2"
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [{"version": "1"}, {"latest": {"matchTags": {"validated": "true"}}}],
+    ids=["a pin", "latest by tag"],
+)
+def test_a_selector_that_may_mean_an_older_version_asks_for_all_of_them(selector: object) -> None:
+    """After a start only the newest of each stage are known: a spec that was edited then slept."""
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    w.spec["candidate"] = selector
+    seen = w.observe()
+    assert seen.model is not None
+    newest = {n: v for n, v in seen.model.versions.items() if n in (w.alias, "3")}
+    first_sight = replace(seen, model=replace(seen.model, versions=newest, complete=False))
+    assert needs(first_sight, w.now).versions
+    w.spec["candidate"] = {"latest": {}}
+    plain = replace(w.observe(), model=first_sight.model)
+    assert not needs(plain, w.now).versions

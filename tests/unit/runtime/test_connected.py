@@ -25,7 +25,7 @@ from podium.registry.errors import RegistryThrottled, RegistryUnavailable
 from podium.registry.model import Capabilities, RegisteredModel, Version
 from podium.registry.stored import StoredModel, digest_of
 from podium.runtime.connected import Amendment, Connected, Wanted
-from podium.runtime.snapshots import Snapshot, Snapshots
+from podium.runtime.snapshots import Snapshot, Snapshots, whole
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ABLE = Capabilities(
@@ -236,14 +236,30 @@ async def test_a_stage_that_podium_moved_is_told_to_others_of_the_model() -> Non
     assert stages == {"None": "1", "Staging": "2"}
 
 
-async def test_what_was_asked_for_before_a_write_does_not_undo_it() -> None:
+async def test_what_was_asked_for_before_a_write_is_asked_for_again() -> None:
+    """It may show what somebody else did meanwhile, or it may lack the write: neither is to be
+    believed, nor to be forgotten until the next poll."""
     mlflow = Mlflow({"m0": signed(7)})
     poll = Poll(mlflow, Wanted("m0", True))
-    await poll.connected.read("m0")
-    mlflow.during = lambda: poll.connected.amend("m0", lambda k: k.with_model_tag("own", "1"))
     await poll()
-    known = poll.connected.snapshot("m0")
-    assert known is not None and known.model is not None and known.model.tags["own"] == "1"
+    mlflow.during = lambda: poll.connected.amend(
+        "m0", lambda known: known.with_model_tag("podium.dev/own", "1")
+    )
+    assert await poll() == ["m0"]
+    assert poll.connected.snapshot("m0") is None
+    mlflow.during = None
+    await poll.connected.read("m0")
+    assert await poll() == []
+
+
+def test_the_newest_of_each_stage_are_in_the_order_in_which_mlflow_is_read() -> None:
+    """Or each write of ours would look like a change of somebody's."""
+    versions = [version("2"), replace(version("3"), stage="Production"), version("4")]
+    newest = tuple(versions[1:])
+    known = whole(1.0, replace(model("m0"), latest_versions=newest), versions)
+    after = known.with_version_tag("4", "podium.dev/champion/phase", "Promoting")
+    assert after.model is not None
+    assert [each.version for each in after.model.latest_versions] == ["3", "4"]
 
 
 async def test_a_write_makes_nothing_believed_that_was_old() -> None:
@@ -263,6 +279,14 @@ async def test_nor_does_it_count_as_a_read() -> None:
     poll.connected.amend("m0", lambda known: known.with_model_tag("own", "1"))
     after = poll.connected.snapshot("m0")
     assert before and after and after.read_at == before.read_at < after.as_of
+
+
+async def test_a_poll_of_the_newest_versions_does_not_count_as_a_read_of_all() -> None:
+    poll = Poll(Mlflow({"m0": signed(7)}), Wanted("m0", False))
+    read = await poll.connected.read("m0")
+    await poll()
+    polled = poll.connected.snapshot("m0")
+    assert polled and polled.complete and read.read_at == polled.whole_at < polled.read_at
 
 
 async def test_nobody_is_woken_before_the_poll_counts() -> None:
@@ -399,7 +423,7 @@ async def test_a_model_with_a_long_ledger_takes_two_kilobytes_not_ten() -> None:
     }
     long = replace(model("m0"), latest_versions=(version("2", **entries),))
     snapshots = Snapshots()
-    snapshots.put("m0", Snapshot(0.0, long, {"2": version("2", **entries)}, complete=True))
+    snapshots.put("m0", Snapshot(0.0, long, {"2": version("2", **entries)}, whole_at=0.0))
     assert len(str(entries)) > 1_800
     assert sum(len(packed.content) for packed in snapshots._packed.values()) < 2_000
 

@@ -112,7 +112,7 @@ def performer(
         ),
         cluster_id="c",
         operator_version="0",
-        model=ModelState(aliases={}, tags=dict(mlflow.tags), versions={}),
+        model=ModelState(aliases={"champion": "6"}, tags=dict(mlflow.tags), versions={}),
         ledger=LedgerState(signer="key"),
     )
     return Performer(
@@ -209,7 +209,7 @@ async def test_what_the_server_acknowledged_is_known_without_reading_it_again(ac
         1.0,
         await mlflow.get_model("churn"),
         {each: await mlflow.get_version("churn", each) for each in mlflow.stages},
-        complete=True,
+        whole_at=1.0,
     )
     for amendment in mlflow.amendments:
         known = amendment(known)
@@ -220,6 +220,25 @@ async def test_what_the_server_acknowledged_is_known_without_reading_it_again(ac
         if each.stage != mlflow.stages[each.version]:
             tags.add(("stage", each.version, each.stage))
     assert tags == set(mlflow.written)
+
+
+@pytest.mark.parametrize("action", [MOVE, MirrorEntry(ENTRY)], ids=lambda a: type(a).__name__)
+async def test_nothing_is_written_for_an_alias_that_another_has_claimed_meanwhile(
+    action: Any,
+) -> None:
+    mlflow = Mlflow()
+    one = performer(mlflow)
+    mlflow.tags[ledgers.owner_tag_key("champion")] = "theirs"
+    with pytest.raises(PassEndedError):
+        await one.perform(action)
+    assert (mlflow.written, mlflow.outdated_at) == ([], ["churn"])
+
+
+async def test_after_an_entry_nothing_is_built_on_an_alias_that_somebody_moved() -> None:
+    mlflow = Mlflow(aliases={"champion": "5"})
+    await performer(mlflow).perform(MirrorEntry(ENTRY))
+    assert len(mlflow.written) == 2
+    assert mlflow.outdated_at == ["churn"]
 
 
 async def test_the_entry_is_written_before_the_head() -> None:

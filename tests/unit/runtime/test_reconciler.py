@@ -15,7 +15,7 @@ from podium.runtime.cache import Cache
 from podium.runtime.gather import Gatherer
 from podium.runtime.keys import Name
 from podium.runtime.metrics import Metrics
-from podium.runtime.reconciler import Memory, Reconciler
+from podium.runtime.reconciler import MANY_PASSES, PASSES_IN_A_TURN, Memory, Reconciler
 from podium.runtime.registries import Registries
 from tests.unit.runtime.test_cache import promotion
 
@@ -89,9 +89,54 @@ def test_what_failed_waits_for_its_time_and_keeps_nothing_else_waiting() -> None
     assert not memory.waits((move,), 9.9)
 
 
-def _reconciler(cache: Cache, kube: object) -> Reconciler:
+class Busy(Reconciler):
+    """Finds something to do in each pass."""
+
+    async def _decide_and_act(
+        self, _name: Name, promotion: ModelPromotion, _memory: Memory, since: float | None
+    ) -> ModelPromotion:
+        self.__dict__.setdefault("passes", []).append(since)
+        return promotion
+
+
+def _busy(halted: bool = False) -> tuple[Busy, list[float | None]]:
+    cache = Cache()
+    cache.put_promotion(promotion("p", 4))
+    reconciler = _reconciler(cache, None, Busy)
+    reconciler._registries = cast(Registries, NothingPending())
+    reconciler._halted = lambda: halted
+    reconciler.__dict__["passes"] = passes = []
+    return cast(Busy, reconciler), passes
+
+
+class NothingPending:
+    def pending(self, _name: Name) -> bool:
+        return False
+
+
+async def test_a_turn_reads_once_and_ends_so_that_others_have_theirs() -> None:
+    busy, passes = _busy()
+    assert await busy.reconcile(Name("a", "p")) == 0.0
+    assert len(passes) == PASSES_IN_A_TURN
+    assert passes[0] is None and len(set(passes[1:])) == 1
+
+
+async def test_pass_after_pass_is_spaced_out_for_as_long_as_it_goes_on() -> None:
+    busy, passes = _busy()
+    delays = [await busy.reconcile(Name("a", "p")) for _ in range(10)]
+    assert len(passes) <= MANY_PASSES + 10
+    assert delays[-1] and delays[-1] > 1
+
+
+async def test_a_turn_ends_after_its_pass_when_the_process_is_to_stop() -> None:
+    busy, passes = _busy(halted=True)
+    await busy.reconcile(Name("a", "p"))
+    assert len(passes) == 1
+
+
+def _reconciler(cache: Cache, kube: object, kind: type[Reconciler] = Reconciler) -> Reconciler:
     absent = cast(Any, None)
-    return Reconciler(
+    return kind(
         cache,
         cast(KubernetesClient, kube),
         cast(Registries, absent),
