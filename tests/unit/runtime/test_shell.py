@@ -46,6 +46,15 @@ async def test_a_second_login_reads_the_token_again_and_all_sessions_are_closed(
     assert all(session.closed for session in made)
 
 
+async def test_kopf_remembers_no_object() -> None:
+    memories = shell._Memories()
+    body = {"metadata": {"uid": "a"}}
+    first = await memories.recall(body, noticed_by_listing=True, memobase=None)
+    assert first.noticed_by_listing
+    assert await memories.recall(body) is not first
+    assert not list(memories.iter_all_memories())
+
+
 async def test_watches_that_end_at_once_and_a_token_that_stays_expired_are_no_hot_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
