@@ -5,7 +5,6 @@ Objects are kept as compressed JSON of the parts that decisions look at and pars
 for. May lag behind the API server: whoever acts reads again first.
 """
 
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from podium.api.promotion import ModelPromotion, Stage
 from podium.api.promotion_status import Phase
 from podium.api.values import ParseError, read
 from podium.cluster.lease import older
+from podium.runtime import packing
 from podium.runtime.keys import Name
 
 K = TypeVar("K")
@@ -46,11 +46,11 @@ def _decisive(raw: Raw) -> Raw:
 
 def pack(raw: Raw) -> bytes:
     """The decisive part of the object, compressed."""
-    return zlib.compress(msgspec.json.encode(_decisive(raw)), 1)
+    return packing.pack(msgspec.json.encode(_decisive(raw)))
 
 
 def unpack(packed: bytes) -> dict[str, object]:
-    return cast(dict[str, object], msgspec.json.decode(zlib.decompress(packed)))
+    return cast(dict[str, object], msgspec.json.decode(packing.unpack(packed)))
 
 
 @dataclass(frozen=True, slots=True)

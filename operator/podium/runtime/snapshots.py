@@ -5,13 +5,13 @@ Keeps, gives, and says what a write makes of a model; what is news, and what a w
 decided in `connected`.
 """
 
-import zlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from podium.registry.model import RegisteredModel, Version
+from podium.runtime import packing
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Snapshots:
         packed = self._packed.get(model)
         if packed is None:
             return None
-        content = msgspec.msgpack.decode(zlib.decompress(packed.content), type=_Content)
+        content = msgspec.msgpack.decode(packing.unpack(packed.content), type=_Content)
         return Snapshot(
             packed.read_at, content.model, content.versions, packed.whole_at, packed.amended_at
         )
@@ -116,7 +116,7 @@ class Snapshots:
     def put(self, model: str, snapshot: Snapshot, written: bytes | None = None) -> None:
         """`written`: the digest of what the server wrote, if a poll read it."""
         content = msgspec.msgpack.encode(_Content(snapshot.model, snapshot.versions))
-        packed = zlib.compress(content, 1)
+        packed = packing.pack(content)
         self._packed[model] = _Packed(
             snapshot.read_at, snapshot.amended_at, snapshot.whole_at, written, packed
         )
