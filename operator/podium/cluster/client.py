@@ -71,6 +71,12 @@ class KubernetesClient:
     def list_deployments(self, namespace: str | None) -> AsyncIterator[Raw]:
         return self._list(resources.DEPLOYMENTS, namespace)
 
+    async def look(self, namespace: str | None) -> None:
+        """Asks for one object of each kind that is watched. Raises what a LIST raises: NotFound
+        while a CRD is not there."""
+        for resource in (*PODIUM.values(), resources.DEPLOYMENTS):
+            await self._read(Request(Verb.LIST, resource, namespace, query={"limit": "1"}))
+
     async def list_pods(self, namespace: str, selector: Raw) -> list[Raw]:
         """The pods that a LabelSelector (a Deployment's spec.selector) chooses."""
         query = {"labelSelector": label_selector(selector)}

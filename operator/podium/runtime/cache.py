@@ -82,6 +82,15 @@ class _Deployment(NamedTuple):
     packed: bytes
 
 
+class Known(NamedTuple):
+    """See `Cache.known`; the order is that in which each finds known what it needs."""
+
+    registries: Mapping[Name, object]
+    promotions: Mapping[Name, object]
+    decisions: Mapping[Name, object]
+    deployments: Mapping[Name, object]
+
+
 class Cache:
     """Everything watched. `put_*` and `remove_*` say whether something changed."""
 
@@ -98,11 +107,16 @@ class Cache:
         self._rolling: set[Name] = set()
         self.phases: Counter[str] = Counter()
 
+    @property
+    def known(self) -> "Known":
+        """What is there, by name: not a copy. An entry is replaced when something is told of it."""
+        return Known(self.registries, self.promotions, self._decisions, self._deployments)
+
     # Promotions
 
     def put_promotion(self, raw: Raw, *, listed: bool = False) -> bool:
-        """False when this state, or a later one, is known already. What kopf `listed` counts also
-        when it is older: etcd was restored, or its watch tells of the later one next."""
+        """False when this state, or a later one, is known already. What was `listed` since counts
+        also when it is older: etcd was restored."""
         name = name_of(raw)
         known = self.promotions.get(name)
         same = known is not None and known.uid == _uid(raw)
@@ -167,12 +181,13 @@ class Cache:
 
     # Deployments that are some promotion's target
 
-    def put_deployment(self, raw: Raw) -> bool:
+    def put_deployment(self, raw: Raw, *, listed: bool = False) -> bool:
+        """As `put_promotion`, of those only that are some promotion's target."""
         name = name_of(raw)
         if name not in self._by_target:
             return False
         version, known = _version(raw), self._deployments.get(name)
-        if known is not None and version and known.version == version:
+        if known is not None and version and not _is_news(version, known.version, listed):
             return False
         self._deployments[name] = _Deployment(version, pack(raw))
         return known is None or known.packed != self._deployments[name].packed
@@ -180,9 +195,6 @@ class Cache:
     def remove_deployment(self, name: Name) -> bool:
         self._deployments.pop(name, None)
         return name in self._by_target
-
-    def deployment_names(self) -> set[Name]:
-        return set(self._deployments)
 
     def deployment(self, name: Name) -> Raw | None:
         known = self._deployments.get(name)
@@ -213,9 +225,6 @@ class Cache:
         found = [self._decisions[n] for n in self._decisions_of.get(promotion, ())]
         found.sort(key=lambda d: (d.metadata.creation_timestamp or _LONG_AGO, d.metadata.name))
         return tuple(found)
-
-    def decision_names(self) -> set[Name]:
-        return set(self._decisions)
 
     # Registries
 

@@ -51,6 +51,11 @@ class Health:
                 self._opened[watched] = self._clock()
                 self._never_opened.discard(watched)
 
+    @property
+    def all_opened(self) -> bool:
+        """Whether each watch was open once."""
+        return not self._never_opened
+
     async def beat(self) -> None:
         """Runs for ever: measures how late the event loop is."""
         before = self._clock()
@@ -84,9 +89,9 @@ class Health:
 
     def not_ready(self) -> str | None:
         if not self.synced:
+            if self._never_opened:
+                return f"watches are not open yet: {', '.join(sorted(self._never_opened))}"
             return "the first LIST is not done"
-        if self._never_opened:
-            return f"watches are not open yet: {', '.join(sorted(self._never_opened))}"
         if self._heard_ago() is None:
             return "the Lease could not be read yet"
         return None

@@ -1,7 +1,7 @@
 """What a watch event means: feeds the cache and says which keys to look at again.
 
-The shell calls it for each event (None: what its watch begins with), the repairing LIST for each
-object. It reads and writes nothing but the cache and the queue.
+The shell calls it for each event, the repairing LIST for each object (None: it is so even if what
+is known is later). It reads and writes nothing but the cache and the queue.
 """
 
 import logging
@@ -98,7 +98,7 @@ class Hints:
         if event == DELETED:
             known = self._cache.remove_deployment(name)
         else:
-            known = self._cache.put_deployment(raw)
+            known = self._cache.put_deployment(raw, listed=event is None)
         if known:
             for promotion in self._cache.of_target(name):
                 self.look(promotion)

@@ -119,6 +119,7 @@ class Operator:
             self.hints,
             self.health,
             metrics,
+            self.backoff,
             settings.namespaces,
             settings.repair_interval,
         )
@@ -138,6 +139,11 @@ class Operator:
                 return self.backoff.failed(str(key.name))
             self.backoff.succeeded(str(key.name))
             return delay
+
+    async def stand(self) -> None:
+        """For election, once this replica could do the work."""
+        await self.repair.filled.wait()
+        await self.election.run()
 
     async def lead(self) -> None:
         """Works while the Lease is held, pauses while it is not."""
@@ -236,24 +242,24 @@ async def _run(
     )
     watching, ready = asyncio.Event(), asyncio.Event()
     try:
-        filling = asyncio.create_task(operator.repair.fill(operator.backoff))
+        serving = asyncio.create_task(operator.repair.wait_until_served())
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({filling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
-            filling.cancel()
+            serving.cancel()
             return 0
-        await filling
+        await serving
         working = asyncio.create_task(operator.queue.run(operator.handle))
         parts: list[Coroutine[object, object, None]] = [
             watch(
                 operator.access,
                 operator.hints,
-                operator.health.opened,
+                operator.repair.watch_opened,
                 settings.namespaces,
                 watching,
                 ready,
             ),
-            operator.election.run(),
+            operator.stand(),
             operator.lead(),
             operator.repair.run(),
             operator.health.beat(),

@@ -1,7 +1,8 @@
 """kopf as the watch: the only file that imports it.
 
 No finalizers, annotations, timers, daemons or retries of kopf's own: handlers hand the event on
-and return. What an event means is `hints`.
+and return. What an event means is `hints`. Nor does kopf list: `repair` does, each time that a
+watch begins anew.
 """
 
 import asyncio
@@ -38,6 +39,11 @@ with _not_loaded("kubernetes"):
     from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 
+# The path of a watch that the API server granted, and whether it begins anew: what came before it
+# nobody was told.
+Opened = Callable[[str, bool], None]
+
+
 class Watch(Protocol):
     """See `watch`."""
 
@@ -45,7 +51,7 @@ class Watch(Protocol):
         self,
         access: Access,
         hints: Hints,
-        opened: Callable[[str], None],
+        opened: Opened,
         namespaces: tuple[str, ...],
         stop: asyncio.Event,
         ready: asyncio.Event,
@@ -58,6 +64,7 @@ GROUP, VERSION = "podium.dev", "v1alpha1"
 REOPEN_SECONDS = 1.0
 LOGIN_SECONDS = 2.0
 ENDING_SECONDS = 2.0  # for kopf's tasks; some do not end when they are cancelled
+NOBODY = "podium-lists-by-itself"  # an object of that name would be an event too many, no more
 
 
 def _settings() -> kopf.OperatorSettings:
@@ -67,7 +74,7 @@ def _settings() -> kopf.OperatorSettings:
     # An idle worker per object is what costs memory: 193 -> 59 MB at 10,000 objects (measured).
     settings.queueing.idle_timeout = 0.05
     settings.queueing.exit_timeout = 2.0
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 500  # so that a LIST is known by its `limit`
     # A watch whose connection died silently is replaced by its deadline, or by silence.
     settings.watching.server_timeout = 300  # Kubernetes takes whole seconds only
     settings.watching.client_timeout = 330
@@ -99,9 +106,10 @@ class ResourceGoneError(Exception):
 class _Sessions:
     """kopf's HTTP sessions, made here to see how each watch is answered, and to close them."""
 
-    def __init__(self, access: Access, opened: Callable[[str], None]) -> None:
+    def __init__(self, access: Access, opened: Opened) -> None:
         self._access = access
         self._opened = opened
+        self._listed: set[str] = set()  # paths whose next watch begins anew
         self._pace = _Pace()
         self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # a path
         self._made: list[aiohttp.ClientSession] = []
@@ -118,6 +126,7 @@ class _Sessions:
             headers={"Authorization": authorization} if authorization else {},
             proxy=self._access.proxy,
             trace_configs=[trace],
+            middlewares=[_list_nothing],
         )
         self._made = [each for each in self._made if not each.closed] + [session]
         return kopf.AiohttpSession(server=self._access.server, aiohttp_session=session)
@@ -141,16 +150,33 @@ class _Sessions:
         _context: SimpleNamespace,
         answered: aiohttp.TraceRequestEndParams,
     ) -> None:
+        path, status = answered.url.path, answered.response.status
         if answered.url.query.get("watch") != "true":
+            if status == 200:
+                self._listed.add(path)
             return
-        if answered.response.status == 200:
-            self._opened(answered.url.path)
-        if answered.response.status == 404 and not self.gone.done():
-            self.gone.set_result(answered.url.path)
+        if status == 200:
+            self._opened(path, path in self._listed)
+            self._listed.discard(path)
+        if status == 404 and not self.gone.done():
+            self.gone.set_result(path)
 
     async def close(self) -> None:
         for session in self._made:
             await session.close()
+
+
+async def _list_nothing(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """kopf's LISTs find nothing but the resourceVersion from which its watch goes on.
+
+    It hands on each object of a LIST as an event of its own: 35 s of CPU for 10,000 promotions and
+    their Deployments (measured). Podium lists once the watch is open, in a tenth of it.
+    """
+    if "limit" in request.url.query:
+        request.url = request.url.update_query(fieldSelector=f"metadata.name={NOBODY}")
+    return await send(request)
 
 
 class _Memories(ResourceMemories):  # type: ignore[misc]
@@ -187,14 +213,14 @@ def _registry(hints: Hints, sessions: _Sessions) -> kopf.OperatorRegistry:
 async def watch(
     access: Access,
     hints: Hints,
-    opened: Callable[[str], None],
+    opened: Opened,
     namespaces: tuple[str, ...],
     stop: asyncio.Event,
     ready: asyncio.Event,
 ) -> None:
     """Watches until `stop`. Ends with an error when kopf gives up: the process then restarts.
 
-    `opened` is told the path of each watch that the API server grants.
+    `opened` is told of each watch that the API server grants.
     """
     sessions = _Sessions(access, opened)
     # Not kopf.operator: when a watch has failed for good it first waits for every task of the

@@ -1,7 +1,7 @@
 """Watches in simulated time, in kopf's place: they tell `hints` what changed, late or not at all.
 
-Order holds within one kind, never between two. A watch that fell behind a compaction lists anew,
-and does not tell of what was deleted meanwhile: kopf does not either (measured).
+Order holds within one kind, never between two. A watch that fell behind a compaction begins anew
+at what is now, and tells nothing of what came before.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any
 from podium.cluster.access import Access
 from podium.cluster.resources import DEPLOYMENTS, PODIUM, PodiumKind
 from podium.runtime.hints import Hints
+from podium.runtime.shell import Opened
 from tests.faults.calls import System
 from tests.faults.schedules.loop import Process
 from tests.faults.schedules.network import Network
@@ -59,7 +60,7 @@ class Watches:
         self,
         access: Access,
         hints: Hints,
-        opened: Callable[[str], None],
+        opened: Opened,
         namespaces: tuple[str, ...],
         stop: asyncio.Event,
         ready: asyncio.Event,
@@ -88,22 +89,19 @@ class Watches:
         plural: str,
         namespace: str,
         tell: Callable[[str | None, Any], object],
-        opened: Callable[[str], None],
+        opened: Opened,
     ) -> None:
         path = KINDS[plural].path(namespace)
         while True:
             await self._way()
             listed = json.loads(self.api.answer(Asked("GET", path)).body)
             revision = int(listed["metadata"]["resourceVersion"])
-            kind = {"apiVersion": listed["apiVersion"], "kind": listed["kind"].removesuffix("List")}
             await self._lag(plural)
-            for item in listed["items"]:
-                self._deliver(plural, None, {**kind, **item}, tell)
-            opened(path)
+            opened(path, True)
             try:
                 await self._follow(plural, path, revision, tell)
             except Gone:
-                self.note(f"{self.process.name}: watch of {plural} is gone and lists anew")
+                self.note(f"{self.process.name}: watch of {plural} is gone and begins anew")
 
     async def _follow(
         self, plural: str, path: str, revision: int, tell: Callable[[str | None, Any], object]
@@ -129,14 +127,14 @@ class Watches:
         await asyncio.sleep(usual + self.bad.lag.get(plural, 0.0))
 
     def _deliver(
-        self, plural: str, event: str | None, found: Any, tell: Callable[[str | None, Any], object]
+        self, plural: str, event: str, found: Any, tell: Callable[[str | None, Any], object]
     ) -> None:
-        if event is not None and self.bad.armed:
+        if self.bad.armed:
             self.bad.seen[plural] += 1
         key = (plural, self.bad.seen[plural])
-        if event is not None and key in self.bad.dropped:
+        if key in self.bad.dropped:
             self.note(f"{self.process.name}: event {key[1]} of {plural} ({event}) is lost")
             return
         tell(event, found)
-        if event is not None and key in self.bad.twice:
+        if key in self.bad.twice:
             tell(event, found)

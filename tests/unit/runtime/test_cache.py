@@ -67,7 +67,7 @@ def test_only_what_is_newer_is_news() -> None:
     assert cache.put_promotion(promotion("p", 10))  # as numbers: "10" < "9" as text
 
 
-def test_what_a_watch_begins_with_counts_though_it_is_older() -> None:
+def test_what_is_listed_counts_though_it_is_older() -> None:
     """etcd was restored from a backup: the later state, which is no more, was believed for ever."""
     cache = cached(promotion("p", 9))
     assert cache.put_promotion(promotion("p", 4), listed=True)

@@ -46,14 +46,15 @@ class World:
 def test_ready_are_full_caches_open_watches_and_a_lease_that_could_be_read() -> None:
     world = World()
     health = world.health
-    assert "LIST" in (health.not_ready() or "")
-    health.synced = True
     assert "not open yet: /apis/apps/v1/deployments, /apis/podium" in (health.not_ready() or "")
     health.opened(WATCHED[0])
     assert health.not_ready() == f"watches are not open yet: {WATCHED[1]}"
     health.opened("/apis/apps/v1/namespaces/a/deployments")
     assert health.not_ready() is not None, "the watch of one namespace is not that of all"
+    assert not health.all_opened
     health.opened(f"/behind/a/proxy{WATCHED[1]}")
+    assert health.all_opened and "LIST" in (health.not_ready() or "")
+    health.synced = True
     assert "Lease" in (health.not_ready() or "")
     world.heard_at = world.seconds
     assert health.not_ready() is None

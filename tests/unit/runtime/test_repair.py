@@ -1,21 +1,26 @@
 """The repairing LIST: what the watches missed is found, and what is gone is forgotten."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 import pytest
 
 from podium.cluster.client import KubernetesClient
+from podium.cluster.errors import ApiUnavailable
 from podium.runtime.cache import Cache
 from podium.runtime.health import Health
 from podium.runtime.hints import Hints
 from podium.runtime.keys import Key, Kind, Name
 from podium.runtime.metrics import Metrics
-from podium.runtime.queue import KeyedQueue
+from podium.runtime.queue import Backoff, KeyedQueue
 from podium.runtime.reconciler import Reconciler
 from podium.runtime.repair import Repair
 
 Raw = dict[str, Any]
+REAL_SLEEP = asyncio.sleep
+WATCHED = ["/apis/podium.dev/v1alpha1/modelpromotions", "/apis/apps/v1/deployments"]
 
 
 class Store(dict[str, Raw]):
@@ -26,8 +31,13 @@ class Store(dict[str, Raw]):
         self[name] = {"metadata": metadata, **rest}
 
     async def list(self, _: str | None) -> AsyncIterator[Raw]:
-        for raw in list(self.values()):
+        page = list(self.values())
+        self.meanwhile()
+        for raw in page:
             yield raw
+
+    def meanwhile(self) -> None:
+        """What happens while the answer is on its way."""
 
     async def get(self, _: str, name: str) -> Raw | None:  # type: ignore[override]
         return super().get(name)
@@ -38,9 +48,20 @@ class Kube:
         self.promotions, self.registries = Store(), Store()
         self.decisions, self.deployments = Store(), Store()
         self.list_promotions, self.get_promotion = self.promotions.list, self.promotions.get
-        self.list_decisions, self.get_decision = self.decisions.list, self.decisions.get
+        self.get_decision = self.decisions.get
         self.list_deployments, self.get_deployment = self.deployments.list, self.deployments.get
         self.list_registries = self.registries.list
+        self.fails = 0  # so many requests more
+
+    async def list_decisions(self, namespace: str | None) -> AsyncIterator[Raw]:
+        await self.look(namespace)
+        async for raw in self.decisions.list(namespace):
+            yield raw
+
+    async def look(self, _: str | None) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise ApiUnavailable("no answer")
 
 
 class Looks:
@@ -54,10 +75,12 @@ class World:
     def __init__(self) -> None:
         self.kube, self.cache = Kube(), Cache()
         self.queue: KeyedQueue[Key] = KeyedQueue(workers=1)
-        self.health = Health(self.queue.stats, [], lambda: 0.0)
+        self.health = Health(self.queue.stats, WATCHED, lambda: 0.0)
         hints = Hints(self.cache, self.queue, cast(Reconciler, Looks()))
         kube = cast(KubernetesClient, self.kube)
-        self.repair = Repair(kube, self.cache, hints, self.health, Metrics(), [], 600.0)
+        backoff = Backoff[str](random.Random(1))
+        self.hints, self.metrics = hints, Metrics()
+        self.repair = Repair(kube, self.cache, hints, self.health, self.metrics, backoff, [], 600.0)
         self.kube.registries.put("mlflow", 1, spec={"trackingURI": "http://mlflow"})
         target = {"name": "api", "deployment": {"name": "api"}}
         self.kube.promotions.put("p", 2, spec={"model": "m", "targets": [target]})
@@ -66,24 +89,14 @@ class World:
         said = {"promotionRef": {"name": "p"}, "action": "Hold", "decidedBy": "ann"}
         self.kube.decisions.put("d", 4, spec=said)
 
-    async def repaired(self) -> tuple[int, set[str]]:
+    async def repaired(self, *, gap: bool = False) -> tuple[int, set[str]]:
         """How many promotions were missed, and whom a LIST woke."""
         self.queue._due.clear()
-        missed = await self.repair._list()
-        self.health.synced = True
+        missed = await self.repair._list(gap)
         return missed, {f"{key.kind} {key.name.name}" for key in self.queue._due}
 
     def known(self) -> list[int]:
-        of_target = self.cache.deployment_names()
-        return [
-            len(each)
-            for each in (
-                self.cache.registries,
-                self.cache.promotions,
-                self.cache.decision_names(),
-                of_target,
-            )
-        ]
+        return [len(each) for each in self.cache.known]
 
 
 @pytest.fixture
@@ -94,14 +107,21 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     yield World()
 
 
+async def filled(world: World) -> set[str]:
+    """Whom the LIST woke that fills the cache."""
+    missed, woken = await world.repaired(gap=True)
+    assert missed == 0
+    return woken
+
+
 async def test_the_first_fills_the_cache_and_the_next_finds_nothing_new(world: World) -> None:
-    assert await world.repaired() == (0, {f"{Kind.REGISTRY} mlflow", f"{Kind.PROMOTION} p"})
+    assert await filled(world) == {f"{Kind.REGISTRY} mlflow", f"{Kind.PROMOTION} p"}
     assert world.known() == [1, 1, 1, 1]
     assert await world.repaired() == (0, {f"{Kind.PROMOTION} p"}), "an open decision is looked at"
 
 
 async def test_a_change_that_no_watch_told_is_counted_and_looked_at(world: World) -> None:
-    await world.repaired()
+    await filled(world)
     world.kube.decisions.clear()
     await world.repaired()
     world.kube.promotions.put("p", 9, spec={"model": "m2"})
@@ -111,7 +131,7 @@ async def test_a_change_that_no_watch_told_is_counted_and_looked_at(world: World
 
 async def test_a_deployment_that_changed_or_went_unseen_wakes_its_promotion(world: World) -> None:
     world.kube.decisions.clear()
-    await world.repaired()
+    await filled(world)
     assert await world.repaired() == (0, set())
     world.kube.deployments.put("api", 8, spec={"replicas": 2})
     assert await world.repaired() == (0, {f"{Kind.PROMOTION} p"})
@@ -121,7 +141,7 @@ async def test_a_deployment_that_changed_or_went_unseen_wakes_its_promotion(worl
 
 
 async def test_what_was_deleted_in_a_gap_of_the_watch_is_forgotten(world: World) -> None:
-    await world.repaired()
+    await filled(world)
     for store in (world.kube.promotions, world.kube.registries, world.kube.decisions):
         store.clear()
     missed, woken = await world.repaired()
@@ -129,14 +149,91 @@ async def test_what_was_deleted_in_a_gap_of_the_watch_is_forgotten(world: World)
     assert world.known() == [0, 0, 0, 0]
 
 
-async def test_what_an_older_list_says_does_not_undo_what_the_watch_told(world: World) -> None:
-    await world.repaired()
-    world.cache.put_registry(
-        {
-            "metadata": {**world.kube.registries["mlflow"]["metadata"], "resourceVersion": "7"},
-            "spec": {"trackingURI": "http://new"},
-        }
-    )
-    await world.repaired()
-    spec = cast(Raw, world.cache.registries[Name("a", "mlflow")]["spec"])
-    assert spec["trackingURI"] == "http://new"
+async def test_what_a_watch_tells_during_a_list_stands(world: World) -> None:
+    """The page that is read then may be older, and nobody would tell the newer state again."""
+    await filled(world)
+    kube, hints, decision = world.kube, world.hints, world.kube.decisions["d"]
+
+    versions = iter((70, 71))
+
+    def told() -> None:
+        version = str(next(versions))
+        for store, tell in (
+            (kube.registries, hints.registry),
+            (kube.promotions, hints.promotion),
+            (kube.deployments, hints.deployment),
+        ):
+            for raw in store.values():
+                later = {**raw["metadata"], "resourceVersion": version}
+                tell("MODIFIED", {**raw, "metadata": later, "seen": "later"})
+        hints.decision("DELETED", decision)
+
+    kube.registries.meanwhile = told
+    for gap, version in ((True, "70"), (False, "71")):
+        missed, _ = await world.repaired(gap=gap)
+        assert missed == 0
+        assert world.cache.registries[Name("a", "mlflow")]["seen"] == "later"
+        assert world.cache.promotions[Name("a", "p")].resource_version == version
+        assert (world.cache.deployment(Name("a", "api")) or {})["seen"] == "later"
+        assert not world.cache.known.decisions
+        kube.decisions.clear()
+
+
+async def test_what_is_listed_older_than_it_was_known_is_so(world: World) -> None:
+    """etcd was restored from a backup, and the watch went on from where it had been."""
+    for gap in (True, False):
+        for store in (world.kube.registries, world.kube.promotions, world.kube.deployments):
+            for name, raw in store.items():
+                store.put(name, 90, **{k: v for k, v in raw.items() if k != "metadata"})
+        await world.repaired(gap=True)
+        world.kube.registries.put("mlflow", 5, spec={"trackingURI": "http://old"})
+        world.kube.promotions.put("p", 6, spec=world.kube.promotions["p"]["spec"])
+        world.kube.deployments.put("api", 7, spec={"replicas": 3})
+        await world.repaired(gap=gap)
+        assert world.cache.registries[Name("a", "mlflow")]["spec"] == {"trackingURI": "http://old"}
+        assert world.cache.promotions[Name("a", "p")].resource_version == "6"
+        assert (world.cache.deployment(Name("a", "api")) or {})["spec"] == {"replicas": 3}
+
+
+async def settle() -> None:
+    for _ in range(200):
+        await REAL_SLEEP(0)
+
+
+@pytest.fixture
+async def running(world: World) -> AsyncIterator[World]:
+    task = asyncio.create_task(world.repair.run())
+    yield world
+    task.cancel()
+
+
+async def test_the_first_list_waits_until_every_watch_is_open(running: World) -> None:
+    running.repair.watch_opened("/apis/podium.dev/v1alpha1/modelpromotions", True)
+    await settle()
+    assert not running.repair.filled.is_set() and running.health.not_ready()
+    running.repair.watch_opened("/apis/apps/v1/deployments", True)
+    await settle()
+    assert running.repair.filled.is_set() and running.health.not_ready() is None
+    assert running.known() == [1, 1, 1, 1]
+
+
+async def test_what_a_watch_that_begins_anew_did_not_tell_is_found_at_once(running: World) -> None:
+    for path in WATCHED:
+        running.repair.watch_opened(path, True)
+    await settle()
+    running.kube.promotions.put("p", 9, spec={"model": "m2"})
+    running.repair.watch_opened(WATCHED[0], False)
+    await settle()
+    assert running.cache.promotions[Name("a", "p")].model == "m", "it went on where it had been"
+    running.kube.fails = 2
+    running.repair.watch_opened(WATCHED[0], True)
+    await settle()
+    assert running.kube.fails == 0, "a LIST that fails is tried again"
+    assert running.cache.promotions[Name("a", "p")].model == "m2"
+    assert running.metrics.missed._value.get() == 0, "no watch is blamed for its gap"
+
+
+async def test_nothing_is_watched_before_the_api_server_knows_it_all(world: World) -> None:
+    world.kube.fails = 3
+    await world.repair.wait_until_served()
+    assert world.kube.fails == 0

@@ -38,12 +38,39 @@ class Access:
 
 async def test_a_second_login_reads_the_token_again_and_all_sessions_are_closed() -> None:
     access = Access()
-    sessions = _Sessions(access, lambda _: None)
+    sessions = _Sessions(access, lambda *_: None)
     made = [(await sessions.login()).aiohttp_session for _ in range(2)]
     assert access.asked == [False, True]
     assert [each.headers["Authorization"] for each in made] == ["Bearer token-1", "Bearer token-2"]
     await sessions.close()
     assert all(session.closed for session in made)
+
+
+async def test_kopf_lists_nothing_and_a_watch_after_its_list_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As kopf asks: a LIST, its watch, that watch again; after a 410 a LIST and a watch."""
+    monkeypatch.setattr(shell, "REOPEN_SECONDS", 0.0)
+    asked: list[str | None] = []
+    opened: list[tuple[str, bool]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.query.get("fieldSelector"))
+        return web.Response(status=int(request.query.get("answer", "200")))
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    sessions = _Sessions(Access(), lambda *watch: opened.append(watch))
+    async with TestServer(app) as server:
+        session = (await sessions.login()).aiohttp_session
+        listed, watched = "/p?limit=500", "/p?watch=true&resourceVersion=5"
+        refused = f"{watched}&answer=503"
+        for path in (listed, "/d?limit=500", refused, watched, watched, listed, watched):
+            (await session.get(server.make_url(path))).release()
+        await sessions.close()
+    nobody = f"metadata.name={shell.NOBODY}"
+    assert asked == [nobody, nobody, None, None, None, nobody, None]
+    assert opened == [("/p", True), ("/p", False), ("/p", True)]
 
 
 async def test_kopf_remembers_no_object() -> None:
@@ -69,7 +96,7 @@ async def test_watches_that_end_at_once_and_a_token_that_stays_expired_are_no_ho
 
     app = web.Application()
     app.router.add_get("/{path:.*}", answer)
-    sessions = _Sessions(Access(), lambda _: None)
+    sessions = _Sessions(Access(), lambda *_: None)
     async with TestServer(app) as server:
         session = (await sessions.login()).aiohttp_session
 
@@ -100,7 +127,7 @@ async def test_a_session_closed_while_a_watch_waits_its_turn_is_told_as_kopf_kno
     """kopf closes it for the first watch that is answered 401, and logs in again for the others.
     aiohttp's AssertionError, which came instead, ended the process."""
     monkeypatch.setattr(shell, "REOPEN_SECONDS", 0.2)
-    sessions = _Sessions(Access(), lambda _: None)
+    sessions = _Sessions(Access(), lambda *_: None)
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response()
@@ -176,7 +203,7 @@ async def _one_watch_fails() -> None:
         hints = cast(Hints, SimpleNamespace())
         stop, ready = asyncio.Event(), asyncio.Event()
         watching = asyncio.create_task(
-            shell.watch(Access(address), hints, lambda _: None, (), stop, ready)
+            shell.watch(Access(address), hints, lambda *_: None, (), stop, ready)
         )
         for told in (await api.opened()).values():
             told.set_result(b"")
