@@ -19,7 +19,7 @@ from podium.cluster.errors import (
     OwnedField,
     Unauthenticated,
 )
-from podium.cluster.request import Request
+from podium.cluster.request import Request, Verb
 from podium.cluster.resources import Raw
 
 _MANAGER = re.compile(r'conflict with ("(?:[^"\\]|\\.)*")')
@@ -52,10 +52,22 @@ class _Status(msgspec.Struct, frozen=True):
     details: _Details | None = None
 
 
+class _Page(msgspec.Struct):
+    metadata: dict[str, object] = {}
+    items: list[msgspec.Raw] | None = None  # null is what Go writes for none
+
+
 def parse(request: "Request", answer: Answer) -> Raw:
-    """The object that the server sent. Raises the ClusterError that its refusal means."""
+    """The object that the server sent. Raises the ClusterError that its refusal means.
+
+    The `items` of a LIST are left as msgspec.Raw, to be parsed one at a time: a whole page at once
+    costs twice the CPU, most of it the garbage collector's, and its memory stays (measured).
+    """
     if 200 <= answer.status < 300:
         try:
+            if request.verb is Verb.LIST:
+                page = msgspec.json.decode(answer.body, type=_Page)
+                return {"metadata": page.metadata, "items": page.items or ()}
             return msgspec.json.decode(answer.body, type=dict[str, object])
         except msgspec.DecodeError as error:
             raise _failed(request, answer, f"its answer is no JSON object: {error}") from error

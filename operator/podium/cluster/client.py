@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
+import msgspec
+
 from podium.clock import SYSTEM, Clock
 from podium.cluster import resources
 from podium.cluster.connection import ApiConnection, Fence
@@ -222,9 +224,9 @@ class KubernetesClient:
             if going_on:
                 page_query["continue"] = going_on
             page = await self._read(Request(Verb.LIST, resource, namespace, query=page_query))
-            for item in cast(Sequence[Raw], page.get("items") or ()):
-                yield item
-            metadata = cast(Raw, page.get("metadata") or {})
+            for item in cast(Sequence[msgspec.Raw], page["items"]):
+                yield msgspec.json.decode(item, type=dict[str, object])
+            metadata = cast(Raw, page["metadata"])
             going_on = str(metadata.get("continue") or "")
             if not going_on:
                 return
