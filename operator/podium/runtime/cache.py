@@ -105,6 +105,7 @@ class Cache:
         self._by_target: defaultdict[Name, dict[Name, None]] = defaultdict(dict)
         self._decisions_of: defaultdict[Name, dict[Name, None]] = defaultdict(dict)
         self._rolling: set[Name] = set()
+        self._strangers_welcome = True
         self.phases: Counter[str] = Counter()
 
     @property
@@ -182,15 +183,22 @@ class Cache:
     # Deployments that are some promotion's target
 
     def put_deployment(self, raw: Raw, *, listed: bool = False) -> bool:
-        """As `put_promotion`, of those only that are some promotion's target."""
+        """As `put_promotion`, of those only that are some promotion's target, or may turn out to
+        be until all promotions are known."""
         name = name_of(raw)
-        if name not in self._by_target:
+        if name not in self._by_target and not self._strangers_welcome:
             return False
         version, known = _version(raw), self._deployments.get(name)
         if known is not None and version and not _is_news(version, known.version, listed):
             return False
         self._deployments[name] = _Deployment(version, pack(raw))
         return known is None or known.packed != self._deployments[name].packed
+
+    def forget_strangers(self) -> None:
+        """All promotions are known: a Deployment that is no target of theirs is none of ours."""
+        self._strangers_welcome = False
+        for name in self._deployments.keys() - self._by_target.keys():
+            del self._deployments[name]
 
     def remove_deployment(self, name: Name) -> bool:
         self._deployments.pop(name, None)

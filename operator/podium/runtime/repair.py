@@ -8,7 +8,8 @@ into a gap of its watch (measured).
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import ClusterError
@@ -111,27 +112,37 @@ class Repair:
         kube, hints = self._kube, self._hints
         registries, promotions, decisions, deployments = map(_Listed, self._cache.known)
         suspects: list[Raw] = []
-        for namespace in self._namespaces:
-            async for raw in kube.list_registries(namespace):
-                if registries.is_untold(raw):
-                    hints.registry(None, raw)
-            async for raw in kube.list_promotions(namespace):
-                if promotions.is_untold(raw):
-                    if gap:
-                        hints.promotion(None, raw)
-                    elif self._cache.is_news(raw):
-                        suspects.append(raw)
-            async for raw in kube.list_decisions(namespace):
-                if decisions.is_untold(raw):
-                    hints.decision(None, raw)
-            async for raw in kube.list_deployments(namespace):
-                if deployments.is_untold(raw):
-                    hints.deployment(None, raw)
+
+        def promotion(raw: Raw) -> None:
+            if gap:
+                hints.promotion(None, raw)
+            elif self._cache.is_news(raw):
+                suspects.append(raw)
+
+        # At once, since the API server takes longer to write the pages than Podium to read them.
+        await _all(
+            self._each(kube.list_registries, registries, partial(hints.registry, None)),
+            self._each(kube.list_promotions, promotions, promotion),
+            self._each(kube.list_decisions, decisions, partial(hints.decision, None)),
+            self._each(kube.list_deployments, deployments, partial(hints.deployment, None)),
+        )
+        self._cache.forget_strangers()
         kinds = (registries, promotions, decisions, deployments)
         if not gap and (suspects or any(kind.gone() for kind in kinds)):
             await asyncio.sleep(LAG_SECONDS)
         missed = sum(hints.promotion(None, raw) for raw in suspects if promotions.is_untold(raw))
         return missed + await self._forget(*(kind.gone() for kind in kinds))
+
+    async def _each(
+        self,
+        pages: Callable[[str | None], AsyncIterator[Raw]],
+        listed: "_Listed",
+        tell: Callable[[Raw], object],
+    ) -> None:
+        for namespace in self._namespaces:
+            async for raw in pages(namespace):
+                if listed.is_untold(raw):
+                    tell(raw)
 
     async def _forget(
         self,
@@ -178,6 +189,19 @@ class _Listed:
         """Those known and not found, and no watch told."""
         missing = self._before.keys() - self._found
         return {name for name in missing if self._known.get(name) is self._before[name]}
+
+
+async def _all(*lists: Coroutine[object, object, None]) -> None:
+    """Raises the first ClusterError, and ends the others for it."""
+    failed: list[BaseException] = []
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for each in lists:
+                tasks.create_task(each)
+    except* ClusterError as errors:
+        failed.extend(errors.exceptions)
+    if failed:
+        raise failed[0]
 
 
 def _named(name: Name, uid: str = "") -> dict[str, object]:

@@ -111,6 +111,9 @@ def test_deployments_are_kept_only_while_they_are_targets() -> None:
     cache = cached(promotion("p", targets=targets("api")))
     api, other = ({"metadata": {"namespace": "a", "name": n}} for n in ("api", "other"))
     assert cache.put_deployment(api)
+    assert cache.put_deployment(other), "its promotion may be on a later page"
+    cache.forget_strangers()
+    assert cache.known.deployments.keys() == {Name("a", "api")}
     assert not cache.put_deployment(other)
     cache.put_promotion(promotion("p", 2, targets=targets("web")))
     assert cache.deployment(Name("a", "api")) is None
