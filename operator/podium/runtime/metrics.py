@@ -91,7 +91,8 @@ class Metrics:
 
 
 class _Observed:
-    """Collected at each scrape, so nothing can be forgotten to be removed."""
+    """Collected at each scrape, so nothing can be forgotten to be removed; in another thread than
+    changes it, so what may grow meanwhile is copied first."""
 
     def __init__(
         self, cache: Cache, registries: Registries, stats: Callable[[], QueueStats]
@@ -112,7 +113,7 @@ class _Observed:
             "The version that each promotion's alias stands for",
             labels=["namespace", "promotion", "model", "alias", "version"],
         )
-        for name, entry in self._cache.promotions.items():
+        for name, entry in list(self._cache.promotions.items()):
             if entry.champion is not None:
                 champion.add_metric([*name, entry.model, entry.alias, entry.champion], 1)
         yield champion
