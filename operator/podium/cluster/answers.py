@@ -74,6 +74,16 @@ def parse(request: "Request", answer: Answer) -> Raw:
     raise _refusal(request, answer)
 
 
+def parse_item(request: "Request", item: msgspec.Raw) -> Raw:
+    """One of the `items` of a LIST. Raises ApiUnavailable when it is no object."""
+    try:
+        return msgspec.json.decode(item, type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise ApiUnavailable(
+            f"{request.verb} of {request.what}: no JSON object: {error}"
+        ) from error
+
+
 def _refusal(request: "Request", answer: Answer) -> ClusterError:
     try:
         status = msgspec.json.decode(answer.body, type=_Status)

@@ -14,6 +14,7 @@ import msgspec
 
 from podium.clock import SYSTEM, Clock
 from podium.cluster import resources
+from podium.cluster.answers import parse_item
 from podium.cluster.connection import ApiConnection, Fence
 from podium.cluster.errors import ClusterError, NotFound
 from podium.cluster.events import EventSeries, Note, Step, event_body, log_lost
@@ -223,9 +224,10 @@ class KubernetesClient:
             page_query = {**(query or {}), "limit": str(PAGE)}
             if going_on:
                 page_query["continue"] = going_on
-            page = await self._read(Request(Verb.LIST, resource, namespace, query=page_query))
+            request = Request(Verb.LIST, resource, namespace, query=page_query)
+            page = await self._read(request)
             for item in cast(Sequence[msgspec.Raw], page["items"]):
-                yield msgspec.json.decode(item, type=dict[str, object])
+                yield parse_item(request, item)
             metadata = cast(Raw, page["metadata"])
             going_on = str(metadata.get("continue") or "")
             if not going_on:

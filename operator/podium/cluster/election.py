@@ -45,13 +45,16 @@ class LeaderElection:
         store: LeaseStore,
         *,
         identity: str,
+        able: Callable[[], bool] = lambda: True,
         on_acquired: Callable[[], None] | None = None,
         on_lost: Callable[[], None] | None = None,
         lease_seconds: int = LEASE_SECONDS,
         renew_seconds: float = RENEW_SECONDS,
         clock: Clock = SYSTEM,
     ) -> None:
+        """Only while it is `able` to do the work it takes a Lease; it watches another's before."""
         self.identity = identity
+        self._able = able
         self._store = store
         self._on_acquired = on_acquired or (lambda: None)
         self._on_lost = on_lost or (lambda: None)
@@ -146,6 +149,8 @@ class LeaderElection:
             self._ours_until = None
             if self._expires_in() > 0:
                 return
+        if not self.is_leader and not self._able():
+            return
         started = self._clock.monotonic()
         try:
             written = await self._write(observed)

@@ -5,10 +5,12 @@ Objects are kept as compressed JSON of the parts that decisions look at and pars
 for. May lag behind the API server: whoever acts reads again first.
 """
 
+import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import NamedTuple, TypeVar, cast
 
 import msgspec
@@ -82,17 +84,19 @@ class _Deployment(NamedTuple):
     packed: bytes
 
 
-class Known(NamedTuple):
-    """See `Cache.known`; the order is that in which each finds known what it needs."""
-
-    registries: Mapping[Name, object]
-    promotions: Mapping[Name, object]
-    decisions: Mapping[Name, object]
-    deployments: Mapping[Name, object]
+class Watched(StrEnum):
+    REGISTRY = "ModelRegistry"
+    PROMOTION = "ModelPromotion"
+    DECISION = "PromotionDecision"
+    DEPLOYMENT = "Deployment"
 
 
 class Cache:
-    """Everything watched. `put_*` and `remove_*` say whether something changed."""
+    """Everything watched. `put_*` and `remove_*` say whether something changed.
+
+    What is put as `listed` counts also when it is older than what is known, since etcd was
+    restored then; but not against what was told while that LIST was under way (`listing`).
+    """
 
     def __init__(self) -> None:
         self.promotions: dict[Name, CachedPromotion] = {}
@@ -108,17 +112,48 @@ class Cache:
         self._strangers_welcome = True
         self.phases: Counter[str] = Counter()
 
-    @property
-    def known(self) -> "Known":
-        """What is there, by name: not a copy. An entry is replaced when something is told of it."""
-        return Known(self.registries, self.promotions, self._decisions, self._deployments)
+        self._told: set[tuple[Watched, Name]] | None = None  # while there is a LIST
+
+    def known(self, kind: Watched) -> Set[Name]:
+        """The names of all that is there."""
+        match kind:
+            case Watched.REGISTRY:
+                return self.registries.keys()
+            case Watched.PROMOTION:
+                return self.promotions.keys()
+            case Watched.DECISION:
+                return self._decisions.keys()
+            case Watched.DEPLOYMENT:
+                return self._deployments.keys()
+
+    @contextlib.contextmanager
+    def listing(self) -> Iterator[None]:
+        """For as long as pages are read that may be older than what is told meanwhile."""
+        self._told = set()
+        try:
+            yield
+        finally:
+            self._told = None
+
+    def is_told(self, kind: Watched, name: Name) -> bool:
+        """Whether anything but a page was put or removed by that name, since `listing` began."""
+        return self._told is not None and (kind, name) in self._told
+
+    def _stands(self, kind: Watched, name: Name, listed: bool = False) -> bool:
+        """Whether this may be put; what is told is noted."""
+        if listed:
+            return not self.is_told(kind, name)
+        if self._told is not None:
+            self._told.add((kind, name))
+        return True
 
     # Promotions
 
     def put_promotion(self, raw: Raw, *, listed: bool = False) -> bool:
-        """False when this state, or a later one, is known already. What was `listed` since counts
-        also when it is older: etcd was restored."""
+        """False when this state, or a later one, is known already."""
         name = name_of(raw)
+        if not self._stands(Watched.PROMOTION, name, listed):
+            return False
         known = self.promotions.get(name)
         same = known is not None and known.uid == _uid(raw)
         if known and same and not _is_news(_version(raw), known.resource_version, listed):
@@ -143,6 +178,7 @@ class Cache:
 
     def remove_promotion(self, name: Name, uid: str | None = None) -> CachedPromotion | None:
         """The entry that was there, unless another object has the name by now."""
+        self._stands(Watched.PROMOTION, name)
         known = self.promotions.get(name)
         if known is None or (uid is not None and known.uid != uid):
             return None
@@ -186,6 +222,8 @@ class Cache:
         """As `put_promotion`, of those only that are some promotion's target, or may turn out to
         be until all promotions are known."""
         name = name_of(raw)
+        if not self._stands(Watched.DEPLOYMENT, name, listed):
+            return False
         if name not in self._by_target and not self._strangers_welcome:
             return False
         version, known = _version(raw), self._deployments.get(name)
@@ -201,6 +239,7 @@ class Cache:
             del self._deployments[name]
 
     def remove_deployment(self, name: Name) -> bool:
+        self._stands(Watched.DEPLOYMENT, name)
         self._deployments.pop(name, None)
         return name in self._by_target
 
@@ -210,9 +249,11 @@ class Cache:
 
     # Decisions without an outcome
 
-    def put_decision(self, raw: Raw) -> Name | None:
+    def put_decision(self, raw: Raw, *, listed: bool = False) -> Name | None:
         """The promotion that it speaks to. Raises ParseError."""
         name = name_of(raw)
+        if not self._stands(Watched.DECISION, name, listed):
+            return None
         decision = read(PromotionDecision, raw, f"PromotionDecision {name}")
         promotion = Name(name.namespace, decision.spec.promotion_ref.name)
         if decision.status.outcome is not None:
@@ -223,6 +264,7 @@ class Cache:
         return promotion
 
     def remove_decision(self, name: Name) -> None:
+        self._stands(Watched.DECISION, name)
         known = self._decisions.pop(name, None)
         if known is not None:
             promotion = Name(name.namespace, known.spec.promotion_ref.name)
@@ -239,12 +281,18 @@ class Cache:
     def put_registry(self, raw: Raw, *, listed: bool = False) -> bool:
         """As `put_promotion`."""
         name = name_of(raw)
+        if not self._stands(Watched.REGISTRY, name, listed):
+            return False
         known = self.registries.get(name)
         same = known is not None and _uid(known) == _uid(raw)
         if known and same and not _is_news(_version(raw), _version(known), listed):
             return False
         self.registries[name] = _decisive(raw)
         return True
+
+    def remove_registry(self, name: Name) -> None:
+        self._stands(Watched.REGISTRY, name)
+        self.registries.pop(name, None)
 
     def registry(self, name: Name) -> ModelRegistry | None:
         """Raises ParseError."""

@@ -16,7 +16,6 @@ from podium.runtime.reconciler import Reconciler
 
 Raw = Mapping[str, object]
 DELETED = "DELETED"
-MODIFIED = "MODIFIED"
 _log = logging.getLogger(__name__)
 
 
@@ -45,8 +44,8 @@ class Hints:
         """Whether it was news."""
         name = name_of(raw)
         if event == DELETED:
-            uid = str(cast(Raw, raw["metadata"]).get("uid", ""))
-            gone = self._cache.remove_promotion(name, uid)
+            uid = cast(Raw, raw["metadata"]).get("uid")
+            gone = self._cache.remove_promotion(name, None if uid is None else str(uid))
             if gone is None:
                 return False
             self._reconciler.deleted(name, gone)
@@ -75,7 +74,7 @@ class Hints:
             self._cache.remove_decision(name_of(raw))
             return
         try:
-            promotion = self._cache.put_decision(raw)
+            promotion = self._cache.put_decision(raw, listed=event is None)
         except ParseError as error:
             _log.warning("a PromotionDecision cannot be read: %s", error)
             return
@@ -86,7 +85,7 @@ class Hints:
         name = name_of(raw)
         before = self._cache.registries.get(name)
         if event == DELETED:
-            self._cache.registries.pop(name, None)
+            self._cache.remove_registry(name)
         elif not self._cache.put_registry(raw, listed=event is None) or (
             before is not None and before.get("spec") == raw.get("spec")
         ):

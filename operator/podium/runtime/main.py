@@ -140,11 +140,6 @@ class Operator:
             self.backoff.succeeded(str(key.name))
             return delay
 
-    async def stand(self) -> None:
-        """For election, once this replica could do the work."""
-        await self.repair.filled.wait()
-        await self.election.run()
-
     async def lead(self) -> None:
         """Works while the Lease is held, pauses while it is not."""
         while True:
@@ -205,6 +200,7 @@ async def run(settings: Settings, stop: asyncio.Event, outside: Outside | None =
     election = LeaderElection(
         store,
         identity=outside.identity(settings.pod_name),
+        able=lambda: any(one.health.synced for one in operators),
         on_lost=on_lost,
         clock=clock,
     )
@@ -259,7 +255,7 @@ async def _run(
                 watching,
                 ready,
             ),
-            operator.stand(),
+            operator.election.run(),
             operator.lead(),
             operator.repair.run(),
             operator.health.beat(),

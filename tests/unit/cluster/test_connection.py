@@ -16,6 +16,7 @@ from podium.cluster import (
     NotLeader,
     Unauthenticated,
 )
+from podium.cluster.client import KubernetesClient
 from podium.cluster.request import Request, Verb
 from podium.cluster.resources import DEPLOYMENTS
 
@@ -265,3 +266,18 @@ async def test_something_else_that_answers_is_no_object(
     server.answers = [html]
     with pytest.raises(ApiUnavailable, match="no JSON object"):
         await connection.read(READ, deadline=0.9)
+
+
+@pytest.mark.parametrize("body", ['{"items": [{"a": 1e999}]}', '{"items": [7]}', '{"items": 7}'])
+async def test_a_list_with_something_else_in_it_is_no_answer(server: Server, body: str) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=body)
+
+    server.answers = [answer]
+    connection = ApiConnection(PlainAccess(server.url))
+    client = KubernetesClient(connection, fence=lambda _: None)
+    with pytest.raises(ApiUnavailable, match="no JSON object"):
+        _ = [each async for each in client.list_deployments("ml")]
+    server.answers = [says(200, {"metadata": {}, "items": None})]
+    assert [each async for each in client.list_deployments("ml")] == []
+    await connection.close()

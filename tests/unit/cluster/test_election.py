@@ -1,7 +1,7 @@
 """Who leads, and for how long that is sure: against a Lease with the API server's rules."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import pytest
@@ -20,12 +20,15 @@ class Replicas:
         self.stores: dict[str, FakeLeaseStore] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    def stand(self, name: str, clock: HandClock | None = None) -> LeaderElection:
+    def stand(
+        self, name: str, clock: HandClock | None = None, able: Callable[[], bool] = lambda: True
+    ) -> LeaderElection:
         clock = clock or self.clock
         self.stores[name] = FakeLeaseStore(self.shelf)
         election = LeaderElection(
             self.stores[name],
             identity=name,
+            able=able,
             on_lost=lambda: self.lost.append(name),
             clock=clock,
         )
@@ -58,6 +61,28 @@ async def test_the_first_leads_and_keeps_leading(replicas: Replicas) -> None:
     assert set(replicas.shelf.writes) == {"a"}
     assert 55 <= len(replicas.shelf.writes) <= 62  # one every 2 s
     assert replicas.lost == []
+
+
+async def test_who_cannot_do_the_work_yet_takes_no_lease_and_sees_how_old_it_is(
+    replicas: Replicas,
+) -> None:
+    """A process that was killed is followed by one that fills its cache while the Lease ends."""
+    filled: list[bool] = []
+    replicas.stand("a")
+    await settle()
+    second = replicas.stand("b", able=lambda: bool(filled))
+    await settle()
+    await replicas.kill("a")
+    await replicas.clock.advance(11)
+    assert second.heard_ago() is not None
+    await replicas.clock.advance(9)
+    assert not second.is_leader and set(replicas.shelf.writes) == {"a"}
+    filled.append(True)
+    await replicas.clock.advance(1)
+    assert second.is_leader
+    filled.clear()
+    await replicas.clock.advance(30)
+    assert second.is_leader, "what it leads it keeps"
 
 
 async def test_a_killed_leader_is_followed_within_15_seconds(replicas: Replicas) -> None:

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from podium.api.reasons import Reason
-from podium.runtime.cache import Cache
+from podium.runtime.cache import Cache, Watched
 from podium.runtime.keys import Name
 from podium.runtime.registries import Registries
 from podium.runtime.rivals import rival_of, staging_taken
@@ -113,7 +113,7 @@ def test_deployments_are_kept_only_while_they_are_targets() -> None:
     assert cache.put_deployment(api)
     assert cache.put_deployment(other), "its promotion may be on a later page"
     cache.forget_strangers()
-    assert cache.known.deployments.keys() == {Name("a", "api")}
+    assert cache.known(Watched.DEPLOYMENT) == {Name("a", "api")}
     assert not cache.put_deployment(other)
     cache.put_promotion(promotion("p", 2, targets=targets("web")))
     assert cache.deployment(Name("a", "api")) is None

@@ -9,7 +9,7 @@ import pytest
 
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import ApiUnavailable
-from podium.runtime.cache import Cache
+from podium.runtime.cache import Cache, Watched
 from podium.runtime.health import Health
 from podium.runtime.hints import Hints
 from podium.runtime.keys import Key, Kind, Name
@@ -40,7 +40,9 @@ class Store(dict[str, Raw]):
         """What happens while the answer is on its way."""
 
     async def get(self, _: str, name: str) -> Raw | None:  # type: ignore[override]
-        return super().get(name)
+        found = super().get(name)
+        self.meanwhile()
+        return found
 
 
 class Kube:
@@ -96,7 +98,7 @@ class World:
         return missed, {f"{key.kind} {key.name.name}" for key in self.queue._due}
 
     def known(self) -> list[int]:
-        return [len(each) for each in self.cache.known]
+        return [len(self.cache.known(kind)) for kind in Watched]
 
 
 @pytest.fixture
@@ -175,7 +177,7 @@ async def test_what_a_watch_tells_during_a_list_stands(world: World) -> None:
         assert world.cache.registries[Name("a", "mlflow")]["seen"] == "later"
         assert world.cache.promotions[Name("a", "p")].resource_version == version
         assert (world.cache.deployment(Name("a", "api")) or {})["seen"] == "later"
-        assert not world.cache.known.decisions
+        assert not world.cache.known(Watched.DECISION)
         kube.decisions.clear()
 
 
@@ -195,6 +197,44 @@ async def test_what_is_listed_older_than_it_was_known_is_so(world: World) -> Non
         assert (world.cache.deployment(Name("a", "api")) or {})["spec"] == {"replicas": 3}
 
 
+async def test_what_came_and_went_during_a_list_does_not_come_back(world: World) -> None:
+    """A page that was read before tells of it yet. Its ghost stood in a younger rival's way."""
+    kube, hints = world.kube, world.hints
+    kube.promotions.put("q", 9, spec={"model": "m"})
+    answered = {**kube.decisions["d"], "status": {"outcome": "Applied"}}
+
+    def told() -> None:
+        for name in ("p", "q"):
+            hints.promotion("ADDED", kube.promotions[name])
+            hints.promotion("DELETED", kube.promotions[name])
+        hints.deployment("DELETED", kube.deployments["api"])
+        hints.decision("MODIFIED", answered)
+
+    kube.registries.meanwhile = told  # type: ignore[method-assign]
+    for gap in (True, False):
+        await world.repaired(gap=gap)
+        assert world.known() == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_deletion_that_a_watch_tells_while_it_is_asked_for(
+    world: World, again: bool
+) -> None:
+    await filled(world)
+    raw = world.kube.promotions.pop("p")
+    new = {**raw, "metadata": {**raw["metadata"], "uid": "new", "resourceVersion": "50"}}
+
+    def told() -> None:
+        world.hints.promotion("DELETED", raw)
+        if again:
+            world.hints.promotion("ADDED", new)
+
+    world.kube.promotions.meanwhile = told  # type: ignore[method-assign]
+    missed, _ = await world.repaired(gap=True)
+    assert missed == 0
+    assert (Name("a", "p") in world.cache.promotions) == again
+
+
 async def settle() -> None:
     for _ in range(200):
         await REAL_SLEEP(0)
@@ -210,10 +250,10 @@ async def running(world: World) -> AsyncIterator[World]:
 async def test_the_first_list_waits_until_every_watch_is_open(running: World) -> None:
     running.repair.watch_opened("/apis/podium.dev/v1alpha1/modelpromotions", True)
     await settle()
-    assert not running.repair.filled.is_set() and running.health.not_ready()
+    assert running.health.not_ready() and not running.cache.promotions
     running.repair.watch_opened("/apis/apps/v1/deployments", True)
     await settle()
-    assert running.repair.filled.is_set() and running.health.not_ready() is None
+    assert running.health.not_ready() is None
     assert running.known() == [1, 1, 1, 1]
 
 
@@ -231,6 +271,32 @@ async def test_what_a_watch_that_begins_anew_did_not_tell_is_found_at_once(runni
     assert running.kube.fails == 0, "a LIST that fails is tried again"
     assert running.cache.promotions[Name("a", "p")].model == "m2"
     assert running.metrics.missed._value.get() == 0, "no watch is blamed for its gap"
+
+
+async def test_a_kind_that_cannot_be_listed_keeps_none_from_being_told(running: World) -> None:
+    for path in WATCHED:
+        running.repair.watch_opened(path, True)
+    await settle()
+    running.kube.fails = 10**9  # LISTs of decisions
+    running.kube.promotions.put("p", 9, spec={"model": "m2"})
+    running.repair.watch_opened(WATCHED[0], True)
+    await settle()
+    assert running.cache.promotions[Name("a", "p")].model == "m2"
+
+
+async def test_a_silent_watch_is_found_though_another_begins_anew_all_the_time(
+    running: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running.repair, "_interval", 0.05)
+    for path in WATCHED:
+        running.repair.watch_opened(path, True)
+    for version in range(20, 60):
+        running.repair.watch_opened(WATCHED[1], True)
+        await settle()
+        running.kube.promotions.put("p", version, spec={"model": "m"})
+        await REAL_SLEEP(0.04)
+    assert running.metrics.missed._value.get() > 1
+    assert "modelpromotions" in (running.health.not_alive() or "")
 
 
 async def test_nothing_is_watched_before_the_api_server_knows_it_all(world: World) -> None:
