@@ -22,13 +22,13 @@ from podium.registry.errors import RegistryError, RegistryUnavailable
 from podium.registry.model import Capabilities, RegisteredModel, Version
 from podium.registry.stored import StoredModel
 from podium.runtime import problems
-from podium.runtime.queue import jittered
 from podium.runtime.reading import Reading
 from podium.runtime.snapshots import Snapshot, Snapshots, whole
 
 REQUEST_SECONDS = 5.0
 FAILURES_BEFORE_PROBLEM = 2
 POLL_MOST_SECONDS = 120.0
+LEAST_SHARE = 0.9  # of the interval, that is between two polls
 IDLE_SHARE = 0.25  # of the time that the last poll took, at least, until the next begins
 
 Amendment = Callable[[Snapshot], Snapshot]  # what a write made of the model
@@ -72,6 +72,7 @@ class Connected:
         self._reading = Reading(client, clock)
         self._written: dict[str, float] = {}
         self._failures = 0
+        self._polls = 0
         self._poll_took = 0.0  # seconds
         self._not_before = 0.0  # monotonic: the server asked to be left alone until then
         self._hint = asyncio.Event()
@@ -146,11 +147,12 @@ class Connected:
         return True
 
     async def _until_due(self) -> None:
-        """The interval from when the last poll began, doubled by each failure; a hint cuts it
-        short, Retry-After does not."""
+        """At most the interval from when the last poll began, doubled by each failure; a hint cuts
+        it short, Retry-After does not."""
         interval = self.registry.spec.poll_interval.seconds
-        longest = interval * 2.0 ** min(self._failures, 8)
-        pause = jittered(min(longest, max(POLL_MOST_SECONDS, interval)), self._rng)
+        longest = min(interval * 2.0 ** min(self._failures, 8), max(POLL_MOST_SECONDS, interval))
+        # All registries of a server are first polled together; then spread over the interval.
+        pause = longest * self._rng.uniform(LEAST_SHARE if self._polls > 1 else 0.0, 1.0)
         # A server that is busy with polls for longer than the interval has pauses, too.
         pause = max(pause - self._poll_took, self._poll_took * IDLE_SHARE)
         # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the hint.
@@ -178,6 +180,7 @@ class Connected:
             else:
                 self._on_poll(self._clock.monotonic() - began)
                 self._worked()
+            self._polls += 1
             self._poll_took = self._clock.monotonic() - began
 
     def failed(self, error: RegistryError) -> None:
