@@ -109,9 +109,8 @@ class Cache:
         self._by_target: defaultdict[Name, dict[Name, None]] = defaultdict(dict)
         self._decisions_of: defaultdict[Name, dict[Name, None]] = defaultdict(dict)
         self._rolling: set[Name] = set()
-        self._strangers_welcome = True
         self.phases: Counter[str] = Counter()
-
+        self._strangers_welcome = True  # Deployments of promotions that are not known yet
         self._told: set[tuple[Watched, Name]] | None = None  # while there is a LIST
 
     def known(self, kind: Watched) -> Set[Name]:
