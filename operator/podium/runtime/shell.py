@@ -171,8 +171,8 @@ async def _list_nothing(
 ) -> aiohttp.ClientResponse:
     """kopf's LISTs find nothing but the resourceVersion from which its watch goes on.
 
-    It hands on each object of a LIST as an event of its own: 35 s of CPU for 10,000 promotions and
-    their Deployments (measured). Podium lists once the watch is open, in a tenth of it.
+    It hands on each object of a LIST as an event of its own, at a millisecond of CPU (measured):
+    with 10,000 promotions the operator was ready after 42 s. Podium lists once the watch is open.
     """
     if "limit" in request.url.query:
         request.url = request.url.update_query(fieldSelector=f"metadata.name={NOBODY}")
