@@ -24,9 +24,11 @@ def world(**spec: object) -> World:
 
 
 def grown(**spec: object) -> World:
-    """1 and then 2 were promoted."""
+    """1 and then 2 were promoted; what is told begins after it."""
     w = world(**spec)
     w.register("1")
     w.run()
     w.register("2")
-    return w.run()
+    w.run()
+    w.told.clear()
+    return w

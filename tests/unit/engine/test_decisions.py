@@ -9,6 +9,8 @@ from podium.api.promotion_status import PromotionStatus, Verdict
 from tests.unit.engine.iris import GATE, TARGET, another, grown, world
 from tests.unit.engine.world import World
 
+pytestmark = pytest.mark.usefixtures("retold")
+
 
 def actions_of(w: World) -> list[tuple[str, str | None]]:
     return [(entry.action.value, entry.to) for entry in w.status.history]

@@ -12,6 +12,8 @@ from podium.engine.observation import Problem, ProblemKind
 from tests.unit.engine.iris import GATE, PINNED, TARGET, grown, world
 from tests.unit.engine.world import World
 
+pytestmark = pytest.mark.usefixtures("retold")
+
 
 @pytest.fixture(params=[TARGET, PINNED], ids=["alias", "version"])
 def target(request: pytest.FixtureRequest) -> dict[str, object]:
@@ -33,7 +35,11 @@ def test_the_first_champion(target: dict[str, object]) -> None:
 
 
 def test_the_second_champion_archives_the_first(target: dict[str, object]) -> None:
-    w = grown(targets=[target])
+    w = world(targets=[target])
+    w.register("1")
+    w.run()
+    w.register("2")
+    w.run()
     assert w.alias == "2"
     assert w.stages() == {"1": "Archived", "2": "Production"}
     assert w.served() == {"2"}

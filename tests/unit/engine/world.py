@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from podium.api.decision import (
     DecisionAction,
@@ -45,6 +46,7 @@ from podium.engine.observation import (
     TargetState,
     VersionState,
 )
+from tests.unit.engine import transcript
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SIGNER = "key"
@@ -93,8 +95,12 @@ class World:
     on_pass: Callable[["World"], None] | None = None
     on_act: Callable[[object], None] | None = None
     model_gone: bool = False
+    told: list[str] = field(default_factory=list)  # a transcript of all passes
+    made: ClassVar[list["World"] | None] = None  # all worlds, for whom that wants to know
 
     def __post_init__(self) -> None:
+        if World.made is not None:
+            World.made.append(self)
         for target in self.promotion.spec.targets:
             self.put_deployment(target.deployment.name)
 
@@ -238,6 +244,9 @@ class World:
         if self.on_pass:
             self.on_pass(self)
         decision = decide(self.observe(), self.now)
+        told = transcript.lines(self.status, decision, self.now)
+        if told[1:] != self.told[-len(told) + 1 :]:  # else it waits for the same
+            self.told += told
         if meanwhile:
             meanwhile()
         if write(decision.status) != write(self.status):

@@ -1,9 +1,11 @@
 """What each gate says, as rows: the gate, the facts, the verdict and its words."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from podium.api.promotion import (
@@ -24,6 +26,7 @@ from podium.gates.check import Reads
 from podium.gates.evaluate import evaluate, evaluate_all, reads_of
 from podium.gates.facts import GateFacts, Unreadable, VersionFacts
 from podium.registry.model import LoggedMetric, LoggedModel, Run
+from tests.unit.engine.transcript import compare
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -97,6 +100,18 @@ METRIC_ROWS = {
     "both ends are inclusive": (BOTH_ENDS, candidate(f1=0.2), "Pass", "at least 0.1 and at most"),
     "above the upper end": (BOTH_ENDS, candidate(f1=0.21), "Fail", "0.21 is not"),
     "a huge float is exact": (at_least("1e300"), candidate(f1=1e300), "Pass", "1E+300"),
+    "ten others": (
+        at_least("0.9"),
+        candidate(**{f"m{i}": 1.0 for i in range(10)}),
+        "Pending",
+        "m8, m9)",
+    ),
+    "more than ten others": (
+        at_least("0.9"),
+        candidate(**{f"m{i:02}": 1.0 for i in range(12)}),
+        "Pending",
+        "m08, m09, ...)",
+    ),
     "missing metric": (at_least("0.9"), candidate(auc=1.0), "Pending", "(it has: auc)"),
     "NaN": (at_least("0.9"), candidate(f1=float("nan")), "Fail", "is nan, no number"),
     "infinity": (at_least("0.9"), candidate(f1=float("inf")), "Fail", "is inf, no number"),
@@ -196,6 +211,30 @@ METRIC_ROWS = {
         "Fail",
         "not made of a LoggedModel",
     ),
+    "logged model cannot be read": (
+        at_least("0.9", source=LOGGED),
+        GateFacts(candidate=VersionFacts(state("7"), logged_model=Unreadable("MLflow is down"))),
+        "Error",
+        "MLflow is down",
+    ),
+    "logged model without the metric": (
+        at_least("0.9", source=LOGGED),
+        model_of(msgspec.structs.replace(logged(0.5), key="auc")),
+        "Pending",
+        "logged model m-1 of version 7 has no metric",
+    ),
+    "logged model has NaN": (
+        at_least("0.9", source=LOGGED),
+        model_of(logged(float("nan"))),
+        "Fail",
+        'metric "f1" of logged model m-1',
+    ),
+    "dataset asked for, and none was logged": (
+        at_least("0.9", source=LOGGED, dataset="c"),
+        model_of(logged(0.5)),
+        "Pending",
+        "only on none",
+    ),
     "logged model, last step counts": (
         at_least("0.9", source=LOGGED),
         model_of(logged(0.95, step=1), logged(0.5, step=2)),
@@ -245,6 +284,8 @@ TAG_ROWS = {
         'is "c" (wanted: one of "a", "b")',
     ),
     "values are exact": (TagGate(key="t", values=("true",)), {"t": "True"}, "Pending", ""),
+    "a hundred characters are shown": (TagGate(key="t"), {"t": "x" * 100}, "Pass", "xxx"),
+    "a hundred and one are cut": (TagGate(key="t"), {"t": "x" * 101}, "Pass", "xx…"),
     "a long value is cut": (TagGate(key="t"), {"t": "x" * 100_000}, "Pass", "xx…"),
 }
 
@@ -349,7 +390,41 @@ class TestInputs:
         assert early[1] == late[1]
 
 
+def test_every_word() -> None:
+    """All rows with their values and bounds, which stand in status and in the audit."""
+    rows: dict[str, tuple[Gate, GateFacts]] = {n: row[:2] for n, row in METRIC_ROWS.items()}
+    for name, (tag, tags, *_) in TAG_ROWS.items():
+        facts = GateFacts(candidate=VersionFacts(state("7", **tags)))
+        rows[f"tag: {name}"] = (Gate(name="reviewed", tag=tag), facts)
+    soak = Gate(name="soak", min_age=MinAgeGate(duration=Duration(3600)), dry_run=True)
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=3)))
+    for name, since in {
+        "not a candidate yet": None,
+        "a candidate": elsewhere,
+        "for a moment less": NOW - timedelta(seconds=3599),
+        "for so long": NOW - timedelta(hours=1),
+    }.items():
+        facts = GateFacts(candidate=VersionFacts(state("7")), candidate_since=since)
+        rows[f"min age: {name}"] = (soak, facts)
+    rows["no kind"] = (Gate(name="empty", dry_run=True), candidate())
+    told = []
+    for name, (gate, facts) in rows.items():
+        said = evaluate(gate, facts, NOW)
+        dry = " (dry run)" if said.dry_run else ""
+        told += [f"{name}: gate {said.name}{dry}, {said.verdict}", f"  {said.message}"]
+        told += [f"  value {said.value}, bound {said.bound}"]
+    compare("\n".join(told) + "\n", Path(__file__).parent / "words.txt")
+
+
+def test_what_follows_a_gate_that_does_not_count_is_an_input_too() -> None:
+    facts, others = candidate(f1=0.5), candidate(f1=0.6)
+    dry = Gate(name="dry", metric=at_least("0.9").metric, dry_run=True)
+    gates = [dry, at_least("0.1")]
+    assert evaluate_all(gates, facts, NOW)[1] != evaluate_all(gates, others, NOW)[1]
+
+
 def test_only_what_is_asked_is_read() -> None:
+    assert reads_of([Gate(name="empty"), at_least("1")]) == Reads(run=True)
     assert reads_of([Gate(name="t", tag=TagGate(key="t"))]) == Reads()
     assert reads_of([at_least("1")]) == Reads(run=True)
     assert reads_of([at_least("1", source=LOGGED), compared(UP)]) == Reads(
