@@ -53,6 +53,9 @@ class Watched(Server, Protocol):
         """A resourceVersion that is too old to watch from."""
 
 
+IDLE_SECONDS = 20.0  # a server may close a connection that was idle for longer
+
+
 class RealServer:
     """A server behind an address, by one kept connection."""
 
@@ -70,8 +73,12 @@ class RealServer:
             else http.client.HTTPConnection(url.netloc, timeout=30)
         )
         self._connection = self._open()
+        self._used_at = time.monotonic()
 
     def ask(self, asked: Asked) -> Answered:
+        if time.monotonic() - self._used_at > IDLE_SECONDS:
+            self._connection.close()  # the next request opens it again
+        self._used_at = time.monotonic()
         response = self._send(self._connection, asked)
         found = dict(response.getheaders())
         content_type = response.getheader("Content-Type", "")
