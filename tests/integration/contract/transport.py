@@ -53,7 +53,7 @@ class Watched(Server, Protocol):
         """A resourceVersion that is too old to watch from."""
 
 
-IDLE_SECONDS = 20.0  # a server may close a connection that was idle for longer
+IDLE_SECONDS = 2.0  # uvicorn closes a connection that was idle for five
 
 
 class RealServer:
@@ -78,11 +78,15 @@ class RealServer:
     def ask(self, asked: Asked) -> Answered:
         if time.monotonic() - self._used_at > IDLE_SECONDS:
             self._connection.close()  # the next request opens it again
+        try:
+            response = self._send(self._connection, asked)
+            content = response.read()
+        except Exception:
+            self._connection.close()  # else each later request fails for this one
+            raise
         self._used_at = time.monotonic()
-        response = self._send(self._connection, asked)
         found = dict(response.getheaders())
-        content_type = response.getheader("Content-Type", "")
-        return Answered(response.status, response.read(), content_type, found)
+        return Answered(response.status, content, response.getheader("Content-Type", ""), found)
 
     def _send(
         self, connection: http.client.HTTPConnection, asked: Asked
