@@ -174,7 +174,9 @@ async def test_a_late_call_takes_effect_when_all_is_at_rest() -> None:
 async def test_a_paused_operators_call_takes_effect_beside_the_next() -> None:
     async with scene(SET_ALIAS, Fault.PAUSED) as there:
         paused = asyncio.create_task(there.set_alias())
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while not there.hands.did:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert (there.hands.did, there.upstream.reached) == (["pause"], [])
         await there.ask("PATCH", DEPLOYMENT, {})
         assert await paused == 2
