@@ -74,7 +74,7 @@ class KubernetesClient:
     def list_deployments(self, namespace: str | None) -> AsyncIterator[Raw]:
         return self._list(resources.DEPLOYMENTS, namespace)
 
-    async def look(self, namespace: str | None) -> None:
+    async def probe(self, namespace: str | None) -> None:
         """Asks for one object of each kind that is watched. Raises what a LIST raises: NotFound
         while a CRD is not there."""
         for resource in (*PODIUM.values(), resources.DEPLOYMENTS):

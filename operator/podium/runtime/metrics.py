@@ -92,7 +92,8 @@ class Metrics:
 
 class _Observed:
     """Collected at each scrape, so nothing can be forgotten to be removed; in another thread than
-    changes it, so what may grow meanwhile is copied first."""
+    changes it, so what may grow meanwhile is copied first: by `copy`, which runs to its end, as
+    `list(d.items())` does not (its pairs can start the garbage collector, and that other code)."""
 
     def __init__(
         self, cache: Cache, registries: Registries, stats: Callable[[], QueueStats]
@@ -113,7 +114,7 @@ class _Observed:
             "The version that each promotion's alias stands for",
             labels=["namespace", "promotion", "model", "alias", "version"],
         )
-        for name, entry in list(self._cache.promotions.items()):
+        for name, entry in self._cache.promotions.copy().items():
             if entry.champion is not None:
                 champion.add_metric([*name, entry.model, entry.alias, entry.champion], 1)
         yield champion

@@ -124,8 +124,8 @@ class KeyedQueue(Generic[K]):
 
     def stats(self) -> QueueStats:
         now = self._clock()
-        # `list` first, which no other thread interrupts: /metrics asks from one.
-        due = [at for at in list(self._due.values()) if at <= now]
+        # /metrics asks from another thread, and a copy is made without a break.
+        due = [at for at in self._due.copy().values() if at <= now]
         # What fell due in a pause has waited since its end only: no worker could take it.
         waits = bool(due) and not self._paused
         since = max(min(due), self._resumed_at) if waits else now
@@ -135,7 +135,7 @@ class KeyedQueue(Generic[K]):
             running=len(self._running),
             oldest=now - since,
             stuck=now - max(since, self._handed_out_at) if waits else 0.0,
-            longest_run=now - min([now, *self._running.values()]),
+            longest_run=now - min([now, *self._running.copy().values()]),
         )
 
     async def run(self, handle: Callable[[K], Awaitable[float | None]]) -> None:

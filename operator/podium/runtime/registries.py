@@ -99,7 +99,7 @@ class Registries:
         now = self._clock.monotonic()
         return {
             name: now - connected.polled_at
-            for name, connected in list(self._connected.items())
+            for name, connected in self._connected.copy().items()
             if connected.polled_at is not None
         }
 

@@ -76,7 +76,7 @@ class Repair:
         while True:
             try:
                 for namespace in self._namespaces:
-                    await self._kube.look(namespace)
+                    await self._kube.probe(namespace)
             except ClusterError as error:
                 _log.warning("nothing can be watched yet: %s", error)
                 await asyncio.sleep(self._backoff.failed("look"))
@@ -129,13 +129,11 @@ class Repair:
             results = await asyncio.gather(
                 *(self._list_kind(kind, gap) for kind in self._kinds), return_exceptions=True
             )
-        missed = 0
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            missed += result
+        failed = [result for result in results if isinstance(result, BaseException)]
+        if failed:  # what nobody expects comes first: a LIST that is tried again must not hide it
+            raise min(failed, key=lambda error: isinstance(error, ClusterError))
         self._cache.forget_strangers()
-        return missed
+        return sum(result for result in results if isinstance(result, int))
 
     async def _list_kind(self, kind: _Kind, gap: bool) -> int:
         cache = self._cache

@@ -18,8 +18,8 @@ _SAME = frozenset({"alias", "hash", "model", "operator", "previous", "spec", "ti
 
 
 def compare(told: str, path: Path) -> None:
-    """That it is told as the file has it. PODIUM_RETELL in the environment writes the file anew."""
-    if os.environ.get("PODIUM_RETELL"):
+    """That it is told as the file has it. PODIUM_RETELL writes the file anew, but never in CI."""
+    if os.environ.get("PODIUM_RETELL") and not os.environ.get("CI"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(told)
     assert told == path.read_text()

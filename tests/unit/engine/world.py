@@ -95,7 +95,7 @@ class World:
     on_pass: Callable[["World"], None] | None = None
     on_act: Callable[[object], None] | None = None
     model_gone: bool = False
-    told: list[str] = field(default_factory=list)  # a transcript of all passes
+    told: list[str] = field(default_factory=list)  # a transcript of all passes, for `made`
     made: ClassVar[list["World"] | None] = None  # all worlds, for whom that wants to know
 
     def __post_init__(self) -> None:
@@ -244,9 +244,10 @@ class World:
         if self.on_pass:
             self.on_pass(self)
         decision = decide(self.observe(), self.now)
-        told = transcript.lines(self.status, decision, self.now)
-        if told[1:] != self.told[-len(told) + 1 :]:  # else it waits for the same
-            self.told += told
+        if World.made is not None:
+            told = transcript.lines(self.status, decision, self.now)
+            if told[1:] != self.told[-len(told) + 1 :]:  # else it waits for the same
+                self.told += told
         if meanwhile:
             meanwhile()
         if write(decision.status) != write(self.status):

@@ -56,11 +56,11 @@ class Kube:
         self.fails = 0  # so many requests more
 
     async def list_decisions(self, namespace: str | None) -> AsyncIterator[Raw]:
-        await self.look(namespace)
+        await self.probe(namespace)
         async for raw in self.decisions.list(namespace):
             yield raw
 
-    async def look(self, _: str | None) -> None:
+    async def probe(self, _: str | None) -> None:
         if self.fails:
             self.fails -= 1
             raise ApiUnavailable("no answer")
@@ -282,6 +282,18 @@ async def test_a_kind_that_cannot_be_listed_keeps_none_from_being_told(running: 
     running.repair.watch_opened(WATCHED[0], True)
     await settle()
     assert running.cache.promotions[Name("a", "p")].model == "m2"
+
+
+async def test_an_error_that_nobody_expects_is_not_hidden_by_one_that_is_tried_again(
+    world: World,
+) -> None:
+    def breaks() -> None:
+        raise KeyError("a bug")
+
+    world.kube.fails = 1
+    world.kube.deployments.meanwhile = breaks  # type: ignore[method-assign]
+    with pytest.raises(KeyError, match="a bug"):
+        await world.repaired(gap=True)
 
 
 async def test_a_silent_watch_is_found_though_another_begins_anew_all_the_time(
