@@ -1,8 +1,10 @@
-"""`make faults`: breaks every call of every story, one at a time, and prints what came of it.
+"""`make faults`: breaks every call of every story, and prints what came of it.
 
 A table calls x faults for each story. A case holds when the fault fired and no invariant of
-`invariants` was violated. With --break, one of the operator's own rules is taken away
-(`breaks`): then something must be found, or the tests do not look.
+`invariants` was violated. Faults that are over at once befall a few calls of one telling, far
+from each other; when anything is violated, or a call does not come, each is played alone. With
+--break, one of the operator's own rules is taken away (`breaks`): then something must be found, or
+the tests do not look.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import itertools
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,12 +28,13 @@ from tests.faults.breaks import BREAKS
 from tests.faults.fault import Fault
 from tests.faults.harness import Outcome
 from tests.faults.proxy import Servers
-from tests.faults.results import Case, Recording, Result, Results, Word, summary, table
+from tests.faults.results import Case, Recording, Result, Results, Word, grouped, summary, table
 from tests.faults.stories import STORIES
 from tests.kubectl import Kubectl
 
 TRIES = 3  # how often status is written while pods start depends on how fast they are
 AT_ONCE = 8  # they mostly wait; on two cores more at once are no faster
+TOGETHER = 6
 THREADS = 64
 
 console = Console(width=None if sys.stdout.isatty() else 200)
@@ -49,7 +52,8 @@ def _arguments() -> argparse.Namespace:
     what.add_argument("--seed", type=int, default=0)
     what.add_argument("--break", dest="breaks", choices=sorted(BREAKS), help="break the operator")
     how = parser.add_argument_group("how")
-    how.add_argument("--at-once", type=int, default=AT_ONCE)
+    how.add_argument("--at-once", type=int, default=AT_ONCE, help="so many trials")
+    how.add_argument("--together", type=int, default=TOGETHER, help="so many calls in a trial")
     how.add_argument("--resume", type=Path, metavar="FILE", help="keep results, and go on with it")
     how.add_argument("--minutes", type=float, help="begin no case after so long")
     how.add_argument("--table", action="store_true", help="print the results of --resume, no more")
@@ -85,7 +89,9 @@ class Run:
         stories = self._given.story or list(STORIES)
         await asyncio.gather(*(self._record(name) for name in stories))
         cases = [case for name in stories for case in self._cases(name)]
-        await asyncio.gather(*(self._case(case) for case in sorted(cases, key=lambda c: c.order)))
+        groups = grouped(cases, self._given.together)
+        groups.sort(key=lambda group: group[0].order)
+        await asyncio.gather(*(self._group(group) for group in groups))
 
     async def _record(self, name: str) -> None:
         if name in self._results.recordings:
@@ -114,14 +120,15 @@ class Run:
             cases = random.Random(given.seed).sample(cases, min(given.cases, len(cases)))
         return [case for case in cases if case not in self._results.of]
 
-    async def _case(self, case: Case) -> None:
+    async def _group(self, group: list[Case]) -> None:
         async with self._turn:
             if self._until is not None and time.monotonic() > self._until:
                 return
-            result, outcome = await play(self._real, case, self._given.breaks)
-            self._results.add(result)
-        if result.word is not Word.HELD:
-            self._say(f"{case.story}: {case.call}: {case.fault}: {result.word}", outcome)
+            for result, outcome in await play(self._real, group, self._given.breaks):
+                self._results.add(result)
+                if result.word is not Word.HELD:
+                    case = result.case
+                    self._say(f"{case.story}: {case.call}: {case.fault}: {result.word}", outcome)
 
     def _say(self, what: str, outcome: Outcome) -> None:
         console.print(what, style="red" if outcome.violations else "yellow", markup=False)
@@ -134,14 +141,37 @@ class Run:
 
 
 async def play(
-    real: Servers, case: Case, breaks: str | None = None, tries: int = TRIES
+    real: Servers, group: Sequence[Case], breaks: str | None = None, tries: int = TRIES
+) -> list[tuple[Result, Outcome]]:
+    """Plays the cases in one telling of their story; each whose call did not come, and all when
+    anything was violated, alone, until its call comes. A violation counts in any try."""
+    if len(group) == 1:
+        return [await _play_alone(real, group[0], breaks, tries)]
+    began = time.monotonic()
+    calls, story, fault = [case.call for case in group], STORIES[group[0].story], group[0].fault
+    together = await harness.run(real, story, calls, fault, breaks)
+    seconds = round((time.monotonic() - began) / len(group), 1)
+    played = []
+    for case in group:
+        if case.call in together.fired and not together.violations:
+            played.append((Result(case, Word.HELD, 1, seconds, (), len(group)), together))
+        else:
+            played.append(await _play_alone(real, case, breaks, tries))
+    if together.violations and not any(outcome.violations for _, outcome in played):
+        said = tuple(together.violations)  # only together: which of them it takes is not known
+        result = Result(group[-1], Word.VIOLATED, 1, seconds, said, len(group))
+        played[-1] = (result, together)
+    return played
+
+
+async def _play_alone(
+    real: Servers, case: Case, breaks: str | None, tries: int
 ) -> tuple[Result, Outcome]:
-    """Plays the case until its call comes; a violation counts in any try."""
     began = time.monotonic()
     number, outcome = 0, Outcome()
     while number < tries and not outcome.violations and not outcome.fired:
         number += 1
-        outcome = await harness.run(real, STORIES[case.story], case.call, case.fault, breaks)
+        outcome = await harness.run(real, STORIES[case.story], [case.call], case.fault, breaks)
     if outcome.violations:
         word = Word.VIOLATED
     elif outcome.fired:

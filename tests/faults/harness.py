@@ -1,4 +1,4 @@
-"""One trial: a story, played against real servers, with at most one call broken.
+"""One trial: a story, played against real servers, with none, one or a few of its calls broken.
 
 The operator is a process of its own that is killed by SIGKILL. Its Lease is deleted with it, so
 that the next one need not wait for it to run out: nothing of a dead process writes any more, and
@@ -11,7 +11,7 @@ import contextlib
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Outcome:
 
     calls: tuple[Call, ...] = ()
     staleable: frozenset[Call] = frozenset()  # reads that gave something else before
-    fired: bool = False
+    fired: frozenset[Call] = frozenset()  # of those that were to be broken
     violations: list[str] = field(default_factory=list)
     seconds: float = 0.0
     log: str = ""
@@ -176,11 +176,11 @@ class Trial:
 async def run(
     servers: Servers,
     story: Story,
-    at: Call | None = None,
+    at: Collection[Call] = (),
     fault: Fault | None = None,
     breaks: str | None = None,
 ) -> Outcome:
-    """Plays `story`. Without `at` it only records."""
+    """Plays `story`, with `fault` at each call of `at`. Without any it only records."""
     began = time.monotonic()
     outcome = Outcome()
     async with contextlib.AsyncExitStack() as stack:
@@ -194,7 +194,7 @@ async def run(
         stack.push_async_callback(asyncio.to_thread, trial.end)
         outcome.violations += await _play(trial, story, proxy)
         outcome.violations += trial.watch.violations
-        outcome.calls, outcome.fired = tuple(proxy.seen), proxy.fired
+        outcome.calls, outcome.fired = tuple(proxy.seen), frozenset(proxy.fired)
         outcome.staleable = frozenset(proxy.staleable)
         outcome.log = trial.log()
         if "Traceback" in outcome.log:

@@ -1,4 +1,4 @@
-"""What stands between the operators and the two servers: counts the calls, and breaks one.
+"""What stands between the operators and the two servers: counts the calls, and breaks some.
 
 An operator speaks plain HTTP to two ports on loopback; from there each request goes on to the
 real API server (with the administrator's certificate) or the real MLflow, and the answer back.
@@ -9,7 +9,7 @@ nothing about what is right: that is `invariants`.
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -80,10 +80,14 @@ class Proxy:
     """`async with Proxy(...)`: `kubernetes` and `mlflow` are the addresses for the operator."""
 
     def __init__(
-        self, servers: Servers, trial: Trial, at: Call | None = None, fault: Fault | None = None
+        self,
+        servers: Servers,
+        trial: Trial,
+        at: Collection[Call] = (),
+        fault: Fault | None = None,
     ) -> None:
         self._servers, self._trial = servers, trial
-        self._at, self._fault = at, fault
+        self._at, self._fault = frozenset(at), fault
         self._counting: Counting | None = None
         self._answers: dict[str, list[Answer]] = {}  # of reads: those that differ, oldest first
         self._background: set[asyncio.Task[None]] = set()
@@ -97,7 +101,7 @@ class Proxy:
         self.deleted = asyncio.Event()
         self.seen: list[Call] = []
         self.staleable: set[Call] = set()
-        self.fired = False
+        self.fired: set[Call] = set()
         self.writes = 0
         self.late: list[Asked] = []  # what took effect late
 
@@ -121,7 +125,7 @@ class Proxy:
         await self._to_mlflow.close()
 
     def arm(self) -> None:
-        """From here calls are counted, and the one is broken."""
+        """From here calls are counted, and those of `at` broken."""
         self._counting = Counting()
 
     async def _listen(
@@ -136,7 +140,7 @@ class Proxy:
     # What the trial does at rest
 
     def holds_late(self) -> bool:
-        return self._fault is Fault.LATE and self.fired and not self._resting.is_set()
+        return self._fault is Fault.LATE and bool(self.fired) and not self._resting.is_set()
 
     async def release(self) -> None:
         """What was held takes effect now, long after its sender's end."""
@@ -149,7 +153,7 @@ class Proxy:
     async def lag(self) -> None:
         """A new operator sees promotions as they were, until its watch catches up. A read of the
         one promotion is never old: the API server's are quorum reads."""
-        self.fired = True
+        self.fired = set(self._at)
         self._lagging = asyncio.Event()
         await self._trial.kill()
         await self._catch_up()
@@ -215,8 +219,8 @@ class Proxy:
             return _response(await self._do(system, request, body, asked))
         call = self._counting.name(asked)
         self.seen.append(call)
-        if call == self._at and not self.fired and self._fault is not None:
-            return await self._break(self._fault, system, request, body, asked)
+        if call in self._at and call not in self.fired and self._fault is not None:
+            return await self._break(call, self._fault, system, request, body, asked)
         answer = await self._do(system, request, body, asked)
         if not asked.writes and self._older(request, answer):
             self.staleable.add(call)
@@ -244,6 +248,7 @@ class Proxy:
 
     async def _break(
         self,
+        call: Call,
         fault: Fault,
         system: System,
         request: web.BaseRequest,
@@ -253,13 +258,14 @@ class Proxy:
         if fault is Fault.STALE:
             answer = await self._do(system, request, body, asked)
             older = self._older(request, answer)
-            self.fired = older is not None
+            if older is not None:
+                self.fired.add(call)
             return _response(older or answer)
         if fault is Fault.LAGGING:
             answer = await self._do(system, request, body, asked)
             self._shown = await self._list_promotions(request.rel_url.raw_path)
             return _response(answer)
-        self.fired = True
+        self.fired.add(call)
         if fault in (Fault.DELAYED, Fault.LATE, Fault.PAUSED):
             return await self._hold(fault, system, request, body, asked)
         if fault is Fault.KILL_BEFORE:

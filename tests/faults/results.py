@@ -3,6 +3,7 @@ tables are printed from it.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from tests.faults.calls import Call, System
-from tests.faults.fault import ONE_CALL_FAULTS, Fault, faults_of
+from tests.faults.fault import ONE_CALL_FAULTS, SHORT_FAULTS, Fault, faults_of
 
 
 class Word(StrEnum):
@@ -56,6 +57,20 @@ class Result:
     tries: int
     seconds: float
     violations: tuple[str, ...] = ()
+    together: int = 1  # so many calls were broken in that telling of the story
+
+
+def grouped(cases: Iterable[Case], size: int) -> list[list[Case]]:
+    """What can be played in one telling: at most `size` calls with one short fault, and as far
+    from each other as there are calls."""
+    alike: dict[tuple[str, Fault], list[Case]] = {}
+    for case in cases:
+        alike.setdefault((case.story, case.fault), []).append(case)
+    groups = []
+    for (_, fault), each in alike.items():
+        number = math.ceil(len(each) / (size if fault in SHORT_FAULTS else 1))
+        groups += [each[first::number] for first in range(number)]
+    return groups
 
 
 @dataclass
@@ -120,7 +135,8 @@ class Results:
         raw = line["case"]
         case = Case(raw["story"], _call(raw["call"]), Fault(raw["fault"]))
         said = tuple(line["violations"])
-        self.of[case] = Result(case, Word(line["word"]), line["tries"], line["seconds"], said)
+        word, tries, together = Word(line["word"]), line["tries"], line.get("together", 1)
+        self.of[case] = Result(case, word, tries, line["seconds"], said, together)
 
 
 def _call(raw: dict[str, Any]) -> Call:

@@ -37,7 +37,8 @@ async def test_what_must_hold_holds_though_a_call_breaks(real: Servers) -> None:
 
     async def in_turn(case: Case) -> tuple[Result, Outcome]:
         async with turn:
-            return await play(real, case)
+            [played] = await play(real, [case])
+            return played
 
     played = await asyncio.gather(*(in_turn(case) for case in cases))
     for result, outcome in played:

@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,15 +16,18 @@ from aiohttp import web
 
 from podium.engine import attempts
 from podium.runtime.reconciler import Reconciler
+from tests.faults import harness
 from tests.faults import proxy as proxies
+from tests.faults.__main__ import play
 from tests.faults.breaks import BREAKS, broken
 from tests.faults.calls import Asked, Call, System
 from tests.faults.containers import Containers
 from tests.faults.fault import Fault, faults_of
+from tests.faults.harness import Outcome
 from tests.faults.invariants import Watch
 from tests.faults.process import SEAT_HEADER
 from tests.faults.proxy import Proxy, Servers
-from tests.faults.results import Case, Recording, Result, Results, Word
+from tests.faults.results import Case, Recording, Result, Results, Word, grouped
 from tests.faults.stories import STORIES
 from tests.faults.world import State, World
 
@@ -35,6 +38,7 @@ STATUS = "/apis/podium.dev/v1alpha1/namespaces/n/modelpromotions/p/status"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/n/leases/podium-operator"
 SET_ALIAS = Call(System.MLFLOW, "post registered-models/alias 2", True, "", 1)
 READ_MODEL = Call(System.MLFLOW, "get registered-models/get", False, "", 2)
+ONE = frozenset({SET_ALIAS})  # any call: that one fired
 WRITE_STATUS = Call(System.KUBERNETES, "update modelpromotions/status", True, "", 1)
 
 
@@ -103,7 +107,7 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene(at: Call, fault: Fault) -> AsyncIterator[Scene]:
+async def scene(fault: Fault, *at: Call) -> AsyncIterator[Scene]:
     upstream, hands = Upstream(), Hands()
     async with contextlib.AsyncExitStack() as stack:
         runner = web.ServerRunner(web.Server(upstream.answer))
@@ -140,7 +144,7 @@ async def test_a_broken_call(
     did: list[str],
 ) -> None:
     monkeypatch.setattr(proxies, "HANG_SECONDS", 0.1)
-    async with scene(SET_ALIAS, fault) as there:
+    async with scene(fault, SET_ALIAS) as there:
         assert await there.set_alias() == answer
         assert len(there.upstream.reached) == effects
         assert there.hands.did == did
@@ -148,8 +152,15 @@ async def test_a_broken_call(
         assert await there.set_alias() == effects + 1, "only the first is broken"
 
 
+async def test_a_few_calls_are_broken() -> None:
+    again = replace(SET_ALIAS, nth=3)
+    async with scene(Fault.ERROR, SET_ALIAS, again, READ_MODEL) as there:
+        assert [await there.set_alias() for _ in range(4)] == [500, 1, 500, 2]
+        assert there.proxy.fired == {SET_ALIAS, again}
+
+
 async def test_a_delayed_call_takes_effect_after_the_next_write() -> None:
-    async with scene(SET_ALIAS, Fault.DELAYED) as there:
+    async with scene(Fault.DELAYED, SET_ALIAS) as there:
         assert await there.set_alias() is None
         assert (there.hands.did, there.upstream.reached) == (["kill"], [])
         await there.ask("PATCH", DEPLOYMENT, {})
@@ -158,7 +169,7 @@ async def test_a_delayed_call_takes_effect_after_the_next_write() -> None:
 
 
 async def test_a_late_call_takes_effect_when_all_is_at_rest() -> None:
-    async with scene(SET_ALIAS, Fault.LATE) as there:
+    async with scene(Fault.LATE, SET_ALIAS) as there:
         await there.set_alias()
         await there.ask("PATCH", DEPLOYMENT, {})
         await asyncio.sleep(0.05)
@@ -172,7 +183,7 @@ async def test_a_late_call_takes_effect_when_all_is_at_rest() -> None:
 
 
 async def test_a_paused_operators_call_takes_effect_beside_the_next() -> None:
-    async with scene(SET_ALIAS, Fault.PAUSED) as there:
+    async with scene(Fault.PAUSED, SET_ALIAS) as there:
         paused = asyncio.create_task(there.set_alias())
         async with asyncio.timeout(10):
             while not there.hands.did:  # noqa: ASYNC110
@@ -184,7 +195,7 @@ async def test_a_paused_operators_call_takes_effect_beside_the_next() -> None:
 
 
 async def test_an_old_answer_is_one_that_was_given_before() -> None:
-    async with scene(READ_MODEL, Fault.STALE) as there:
+    async with scene(Fault.STALE, READ_MODEL) as there:
         assert await there.ask("GET", GET) == 1
         assert await there.ask("GET", GET) == 1
         assert there.proxy.fired
@@ -193,7 +204,7 @@ async def test_an_old_answer_is_one_that_was_given_before() -> None:
 
 async def test_mlflow_is_away_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxies, "AWAY_SECONDS", 0.3)
-    async with scene(SET_ALIAS, Fault.KILL_AWAY) as there:
+    async with scene(Fault.KILL_AWAY, SET_ALIAS) as there:
         assert await there.set_alias() is None
         assert there.upstream.reached == [f"POST {ALIAS}"]
         assert await there.ask("GET", GET) is None
@@ -206,7 +217,7 @@ async def test_mlflow_is_away_and_comes_back(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_new_operator_lists_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxies, "LAG_SECONDS", 0.2)
     promotions = STATUS.removesuffix("/p/status")
-    async with scene(WRITE_STATUS, Fault.LAGGING) as there:
+    async with scene(Fault.LAGGING, WRITE_STATUS) as there:
         assert await there.ask("PUT", STATUS, {}) == 1
         assert await there.ask("GET", promotions) == 3
         assert there.proxy.shows_the_past()
@@ -219,14 +230,14 @@ async def test_a_new_operator_lists_the_past(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_promotion_is_deleted_before_the_answer_comes() -> None:
-    async with scene(SET_ALIAS, Fault.DELETED) as there:
+    async with scene(Fault.DELETED, SET_ALIAS) as there:
         assert await there.set_alias() == 1
         assert there.hands.did == [f"wrote {SET_ALIAS.name}", "delete"]
         assert there.proxy.deleted.is_set()
 
 
 async def test_the_proxy_tells_who_writes_and_who_leads() -> None:
-    async with scene(SET_ALIAS, Fault.LOST) as there:
+    async with scene(Fault.LOST, SET_ALIAS) as there:
         await there.ask("PATCH", DEPLOYMENT, {})
         await there.ask("POST", LEASE.rpartition("/")[0], {"holder": "seat1_ab"})
         await there.ask("PATCH", DEPLOYMENT, {})
@@ -319,6 +330,46 @@ def test_results_are_read_back(tmp_path: Path) -> None:
     again = Results(kept)
     assert (again.recordings, again.of) == ({"rejected": recording}, {case: result})
     assert again.words() == {"violated": 1}
+
+
+def test_short_faults_are_played_a_few_at_once() -> None:
+    cases = [
+        Case(story, replace(SET_ALIAS, nth=nth), fault)
+        for story in ("rejected", "chain")
+        for fault in (Fault.LOST, Fault.HANG)
+        for nth in range(1, 6)
+    ]
+    groups = grouped(cases, 2)
+    alone = [[nth] for nth in range(1, 6)]
+    expected = 2 * [[1, 4], [2, 5], [3], *alone]  # far from each other, and HANG alone
+    assert [[case.call.nth for case in group] for group in groups] == expected
+    assert {case for group in groups for case in group} == set(cases)
+    assert all(len({(case.story, case.fault) for case in group}) == 1 for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("together", "alone", "words"),
+    [
+        (Outcome(fired=frozenset({SET_ALIAS, READ_MODEL})), None, ["held 2", "held 2"]),
+        (Outcome(fired=frozenset({SET_ALIAS})), Outcome(fired=ONE), ["held 2", "held 1"]),
+        (Outcome(fired=frozenset({SET_ALIAS})), Outcome(), ["held 2", "not made 1"]),
+        (Outcome(violations=["I1"]), Outcome(violations=["I1"]), ["violated 1", "violated 1"]),
+        (Outcome(violations=["I1"]), Outcome(fired=ONE), ["held 1", "violated 2"]),
+    ],
+)
+async def test_what_does_not_hold_together_is_played_alone(
+    monkeypatch: pytest.MonkeyPatch, together: Outcome, alone: Outcome | None, words: list[str]
+) -> None:
+    async def run(_: object, __: object, at: list[Call], *___: object) -> Outcome:
+        outcome = together if len(at) > 1 else alone
+        assert outcome is not None
+        return outcome
+
+    monkeypatch.setattr(harness, "run", run)
+    group = [Case("rejected", call, Fault.LOST) for call in (SET_ALIAS, READ_MODEL)]
+    played = [result for result, _ in await play(cast(Any, None), group)]
+    assert [result.case for result in played] == group
+    assert [f"{result.word} {result.together}" for result in played] == words
 
 
 def test_each_call_meets_the_faults_that_make_a_difference_to_it() -> None:
