@@ -27,7 +27,7 @@ from tests.faults import harness
 from tests.faults.breaks import BREAKS
 from tests.faults.fault import Fault
 from tests.faults.harness import Outcome
-from tests.faults.proxy import Servers
+from tests.faults.relay import Servers
 from tests.faults.results import Case, Recording, Result, Results, Word, grouped, summary, table
 from tests.faults.stories import STORIES
 from tests.kubectl import Kubectl

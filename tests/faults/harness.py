@@ -11,7 +11,7 @@ import contextlib
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from tests.faults.containers import Containers
 from tests.faults.fault import Fault
 from tests.faults.invariants import MOVES, Watch
 from tests.faults.process import Operator
-from tests.faults.proxy import LAG_SECONDS, Proxy, Servers
+from tests.faults.proxy import LAG_SECONDS, Proxy
+from tests.faults.relay import Servers
 from tests.faults.stories import Play, Story, describe
 from tests.faults.world import World
 from tests.integration.operator.conftest import Registry
@@ -163,15 +164,6 @@ class Trial:
     def _alias(self, name: str) -> str | None:
         return Registry(self._servers.mlflow).alias(self.world.model, name)
 
-    @contextlib.asynccontextmanager
-    async def watching_containers(self, proxy: Proxy) -> AsyncIterator[None]:
-        watch = asyncio.create_task(proxy.watch_pods(self.world.namespace, self.containers.saw))
-        try:
-            yield
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-
 
 async def run(
     servers: Servers,
@@ -190,7 +182,8 @@ async def run(
         trial.server = proxy.kubernetes
         await asyncio.to_thread(trial.make, proxy.mlflow)
         stack.push_async_callback(asyncio.to_thread, trial.unmake)
-        await stack.enter_async_context(trial.watching_containers(proxy))
+        pods = proxy.watching_pods(trial.world.namespace, trial.containers.saw)
+        await stack.enter_async_context(pods)
         stack.push_async_callback(asyncio.to_thread, trial.end)
         outcome.violations += await _play(trial, story, proxy)
         outcome.violations += trial.watch.violations

@@ -1,56 +1,28 @@
-"""What stands between the operators and the two servers: counts the calls, and breaks some.
-
-An operator speaks plain HTTP to two ports on loopback; from there each request goes on to the
-real API server (with the administrator's certificate) or the real MLflow, and the answer back.
-Nothing in the operator knows of it, so what is broken is what a bad network would break. Says
+"""What stands between the operators and the two servers: counts the calls, and breaks some. Says
 nothing about what is right: that is `invariants`.
 """
 
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Collection, Coroutine
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Collection, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
-import aiohttp
 from aiohttp import web
-from yarl import URL
 
-from podium.cluster.access import Access, load_access
 from tests.faults import calls
 from tests.faults.calls import Asked, Call, Counting, System
 from tests.faults.fault import ANSWERS, Answer, Fault
 from tests.faults.process import SEAT_HEADER
-from tests.faults.world import Cluster
+from tests.faults.relay import Relay, Servers, cut, response
 
-_HOP = {"connection", "content-length", "transfer-encoding", "host", "content-encoding"}
 HANG_SECONDS = 6.0  # longer than any deadline of a write
 DELAYED_SECONDS = 6.0  # a delayed call commits by then, though nothing else was written
 PAUSED_SECONDS = 25.0  # the Lease (12 s) runs out, the next one leads and writes
 AWAY_SECONDS = 5.0
 LAG_SECONDS = 4.0
 _PROMOTIONS = "/modelpromotions"
-
-
-@dataclass(frozen=True)
-class Servers:
-    """The real ones, and the administrator's credentials."""
-
-    access: Access
-    authorization: str = field(repr=False)
-    mlflow: str
-
-    @classmethod
-    def of(cls, kubeconfig: Path, mlflow: str) -> "Servers":
-        access = asyncio.run(load_access(str(kubeconfig)))
-        return cls(access, asyncio.run(access.authorization()) or "", mlflow)
-
-    @cached_property
-    def cluster(self) -> Cluster:
-        return Cluster(self.access.server, self.access.tls, self.authorization)
 
 
 class Trial(Protocol):
@@ -76,8 +48,8 @@ class Trial(Protocol):
         """A write took effect; its answer waits."""
 
 
-class Proxy:
-    """`async with Proxy(...)`: `kubernetes` and `mlflow` are the addresses for the operator."""
+class Proxy(Relay):
+    """Of one trial."""
 
     def __init__(
         self,
@@ -86,7 +58,8 @@ class Proxy:
         at: Collection[Call] = (),
         fault: Fault | None = None,
     ) -> None:
-        self._servers, self._trial = servers, trial
+        super().__init__(servers)
+        self._trial = trial
         self._at, self._fault = frozenset(at), fault
         self._counting: Counting | None = None
         self._answers: dict[str, list[Answer]] = {}  # of reads: those that differ, oldest first
@@ -105,37 +78,15 @@ class Proxy:
         self.writes = 0
         self.late: list[Asked] = []  # what took effect late
 
-    async def __aenter__(self) -> "Proxy":
-        self._session = _session()
-        # uvicorn closes what was idle for 5 s: a request that meets that moment would be a fault
-        # that nobody planned.
-        self._to_mlflow = _session(force_close=True)
-        self._runners: list[web.ServerRunner] = []
-        self.kubernetes = await self._listen(self._on_kubernetes)
-        self.mlflow = await self._listen(self._on_mlflow)
-        return self
-
     async def __aexit__(self, *_: object) -> None:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        for runner in self._runners:
-            await runner.cleanup()
-        await self._session.close()
-        await self._to_mlflow.close()
+        await super().__aexit__()
 
     def arm(self) -> None:
         """From here calls are counted, and those of `at` broken."""
         self._counting = Counting()
-
-    async def _listen(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-    ) -> str:
-        runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.2, handle_signals=False)
-        await runner.setup()
-        self._runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     # What the trial does at rest
 
@@ -183,9 +134,9 @@ class Proxy:
         lists = request.method == "GET" and path.endswith(_PROMOTIONS)
         if lists and self._lagging is not None and self._shown is not None:
             whole = "fieldSelector" not in query  # the other is kopf's, for its resourceVersion
-            return _response(self._shown if whole else _without_items(self._shown))
+            return response(self._shown if whole else _without_items(self._shown))
         if "/leases" in path:
-            return _response(await self._lease(request, body))
+            return response(await self._lease(request, body))
         own = request.headers.get("User-Agent", "").startswith("podium-operator")
         asked = calls.kubernetes(request.method, path, query, body) if own else None
         return await self._serve(System.KUBERNETES, request, body, asked)
@@ -193,7 +144,7 @@ class Proxy:
     async def _on_mlflow(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
         if self._away is not None:
-            return _cut(request)
+            return cut(request)
         path, query = request.rel_url.raw_path, dict(request.rel_url.query)
         asked = calls.mlflow(request.method, path, query, body)
         return await self._serve(System.MLFLOW, request, body, asked)
@@ -201,7 +152,7 @@ class Proxy:
     async def _lease(self, request: web.BaseRequest, body: bytes) -> Answer:
         """Notes who holds it. One that was killed still does until the next one has it, though the
         trial deletes the Lease: what it sent before may arrive yet."""
-        answer = await self._forward(System.KUBERNETES, request, body)
+        answer = await self.forward(System.KUBERNETES, request, body)
         if request.method != "GET" and answer.status < 300:
             holder = (json.loads(answer.body).get("spec") or {}).get("holderIdentity") or ""
             self._leader = holder.partition("_")[0] or None
@@ -211,12 +162,12 @@ class Proxy:
         self, system: System, request: web.BaseRequest, body: bytes, asked: Asked | None
     ) -> web.StreamResponse:
         if asked is None:
-            return _response(await self._forward(system, request, body))
+            return response(await self.forward(system, request, body))
         if asked.writes:
             seat = request.headers.get(SEAT_HEADER, "")
             await self._trial.sends(asked, seat, self._leader, self._away)
         if self._counting is None:
-            return _response(await self._do(system, request, body, asked))
+            return response(await self._do(system, request, body, asked))
         call = self._counting.name(asked)
         self.seen.append(call)
         if call in self._at and call not in self.fired and self._fault is not None:
@@ -224,12 +175,12 @@ class Proxy:
         answer = await self._do(system, request, body, asked)
         if not asked.writes and self._older(request, answer):
             self.staleable.add(call)
-        return _response(answer)
+        return response(answer)
 
     async def _do(
         self, system: System, request: web.BaseRequest, body: bytes, asked: Asked
     ) -> Answer:
-        answer = await self._forward(system, request, body)
+        answer = await self.forward(system, request, body)
         if asked.writes:
             self.writes += 1
             if answer.status < 300:
@@ -260,24 +211,24 @@ class Proxy:
             older = self._older(request, answer)
             if older is not None:
                 self.fired.add(call)
-            return _response(older or answer)
+            return response(older or answer)
         if fault is Fault.LAGGING:
             answer = await self._do(system, request, body, asked)
             self._shown = await self._list_promotions(request.rel_url.raw_path)
-            return _response(answer)
+            return response(answer)
         self.fired.add(call)
         if fault in (Fault.DELAYED, Fault.LATE, Fault.PAUSED):
             return await self._hold(fault, system, request, body, asked)
         if fault is Fault.KILL_BEFORE:
             return await self._end(request)
         if fault in (Fault.CONFLICT, Fault.THROTTLED, Fault.ERROR):
-            return _response(ANSWERS[fault])
+            return response(ANSWERS[fault])
         answer = await self._do(system, request, body, asked)
         match fault:
             case Fault.KILL_AFTER:
                 return await self._end(request)
             case Fault.BROKEN:
-                return _response(ANSWERS[fault])
+                return response(ANSWERS[fault])
             case Fault.HANG:
                 await asyncio.sleep(HANG_SECONDS)
             case Fault.DELETED:
@@ -285,18 +236,18 @@ class Proxy:
                 await self._trial.delete()
                 self._go_on(self._catch_up())
                 self.deleted.set()
-                return _response(answer)
+                return response(answer)
             case Fault.AWAY:
                 self._go_away(1.5)  # a pass that has seen all may end
-                return _response(answer)
+                return response(answer)
             case Fault.KILL_AWAY:
                 self._go_away(0.0)
                 return await self._end(request)
-        return _cut(request)  # LOST, and HANG
+        return cut(request)  # LOST, and HANG
 
     async def _end(self, request: web.BaseRequest) -> web.StreamResponse:
         await self._trial.kill()
-        return _cut(request)
+        return cut(request)
 
     # Calls that take effect later
 
@@ -313,7 +264,7 @@ class Proxy:
             await self._trial.pause()
             answer = await self._later(PAUSED_SECONDS, system, request, body, asked)
             await self._trial.resume()
-            return _response(answer)
+            return response(answer)
         limit = DELAYED_SECONDS if fault is Fault.DELAYED else None
         self._go_on(self._later(limit, system, request, body, asked))
         return await self._end(request)
@@ -359,96 +310,27 @@ class Proxy:
 
     # The servers
 
-    def _ask(self, path: str) -> Any:
-        """As the administrator, over the connections of the proxy."""
-        headers = {"Authorization": self._servers.authorization}
-        tls = self._servers.access.tls or True
-        return self._session.get(self._servers.access.server + path, headers=headers, ssl=tls)
-
     async def _list_promotions(self, path: str) -> Answer:
         """`path` is that of a promotion's status."""
-        async with self._ask(path[: path.index(_PROMOTIONS)] + _PROMOTIONS) as answer:
+        async with self.ask(path[: path.index(_PROMOTIONS)] + _PROMOTIONS) as answer:
             return Answer(answer.status, "application/json", await answer.read())
 
-    async def watch_pods(
-        self, namespace: str, saw: Callable[[dict[str, Any]], Awaitable[None]]
-    ) -> None:
-        """Until cancelled: `saw` is given each pod that comes or changes."""
-        async with self._ask(f"/api/v1/namespaces/{namespace}/pods?watch=true") as answer:
-            async for line in answer.content:
-                event = json.loads(line)
-                if event["type"] in ("ADDED", "MODIFIED"):
-                    await saw(event["object"])
-
-    async def _forward(self, system: System, request: web.BaseRequest, body: bytes) -> Answer:
-        async with self._upstream(system, request, body) as answer:
-            headers = tuple(
-                (name, value)
-                for name, value in answer.headers.items()
-                if name.lower() not in _HOP | {"content-type"}
-            )
-            kind = answer.headers.get("Content-Type", "application/json")
-            return Answer(answer.status, kind, await answer.read(), headers)
-
     async def _stream(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        async with self._upstream(System.KUBERNETES, request, b"") as answer:
-            response = web.StreamResponse(status=answer.status)
-            response.content_type = answer.content_type
+        async with self.upstream(System.KUBERNETES, request, b"") as answer:
+            stream = web.StreamResponse(status=answer.status)
+            stream.content_type = answer.content_type
             with contextlib.suppress(ConnectionError):  # the operator was killed
-                await response.prepare(request)
+                await stream.prepare(request)
                 async for chunk in answer.content.iter_any():
                     await self._told_in_time(path)
-                    await response.write(chunk)
-            return response
+                    await stream.write(chunk)
+            return stream
 
     async def _told_in_time(self, path: str) -> None:
         """What a watch of promotions shows, it shows late while it lags."""
         if path.endswith(_PROMOTIONS) and self._lagging is not None:
             await self._lagging.wait()
 
-    def _upstream(self, system: System, request: web.BaseRequest, body: bytes) -> Any:
-        to_kubernetes = system is System.KUBERNETES
-        base = self._servers.access.server if to_kubernetes else self._servers.mlflow
-        dropped = _HOP | {SEAT_HEADER.lower()}
-        headers = {n: v for n, v in request.headers.items() if n.lower() not in dropped}
-        if to_kubernetes:
-            headers["Authorization"] = self._servers.authorization
-        session = self._session if to_kubernetes else self._to_mlflow
-        return session.request(
-            request.method,
-            URL(base + request.raw_path, encoded=True),
-            data=body or None,
-            headers=headers,
-            ssl=(self._servers.access.tls or True) if to_kubernetes else True,
-            allow_redirects=False,
-        )
-
-
-def _session(force_close: bool = False) -> aiohttp.ClientSession:
-    session = aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=None),
-        connector=aiohttp.TCPConnector(limit=0, force_close=force_close),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    )
-    # aiohttp sends an idempotent request again by itself, which no network does.
-    session._retry_connection = False
-    return session
-
-
-def _response(answer: Answer) -> web.Response:
-    response = web.Response(status=answer.status, body=answer.body)
-    response.headers["Content-Type"] = answer.kind
-    for name, value in answer.headers:
-        response.headers[name] = value
-    return response
-
 
 def _without_items(listed: Answer) -> Answer:
     return replace(listed, body=json.dumps({**json.loads(listed.body), "items": []}).encode())
-
-
-def _cut(request: web.BaseRequest) -> web.StreamResponse:
-    """Closes the connection without an answer."""
-    if request.transport is not None:
-        request.transport.close()
-    return web.Response(status=500)

@@ -9,7 +9,7 @@ import pytest
 from tests.faults import harness
 from tests.faults.__main__ import play, servers
 from tests.faults.harness import Outcome
-from tests.faults.proxy import Servers
+from tests.faults.relay import Servers
 from tests.faults.results import Case, Recording, Result, Word
 from tests.faults.stories import STORIES
 

@@ -26,7 +26,8 @@ from tests.faults.fault import Fault, faults_of
 from tests.faults.harness import Outcome
 from tests.faults.invariants import Watch
 from tests.faults.process import SEAT_HEADER
-from tests.faults.proxy import Proxy, Servers
+from tests.faults.proxy import Proxy
+from tests.faults.relay import Servers
 from tests.faults.results import Case, Recording, Result, Results, Word, grouped
 from tests.faults.stories import STORIES
 from tests.faults.world import State, World

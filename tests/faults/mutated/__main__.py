@@ -26,7 +26,7 @@ from tests.faults.mutated.changes import MID_ATTEMPT
 from tests.faults.mutated.refusals import refuse
 from tests.faults.mutated.slot import Slot
 from tests.faults.mutated.trial import Case, Result, play
-from tests.faults.proxy import Servers
+from tests.faults.relay import Servers
 from tests.integration.operator.conftest import Registry
 from tests.kubectl import Kubectl
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import urllib3
 
-from tests.faults.proxy import Servers
+from tests.faults.relay import Servers
 from tests.faults.world import Cluster
 
 JSON_PATCH = "application/json-patch+json"

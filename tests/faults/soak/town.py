@@ -19,7 +19,7 @@ from testbed.mlflow import MlflowServer
 from testbed.postgres import free_port
 from tests.environment import of_operator
 from tests.faults.mutated.api import JSON_PATCH, MERGE_PATCH, Api
-from tests.faults.proxy import Servers
+from tests.faults.relay import Servers
 from tests.faults.world import State, World
 from tests.integration.operator.conftest import Registry
 
