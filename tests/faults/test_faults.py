@@ -1,4 +1,5 @@
-"""A few calls of some stories broken; `make faults` breaks them all (docs/testing.md)."""
+"""A few calls of some stories broken, and a few random schedules, on the real servers;
+`make faults` breaks all of them (docs/testing.md)."""
 
 import asyncio
 import random
@@ -11,12 +12,15 @@ from tests.faults.__main__ import play, servers
 from tests.faults.harness import Outcome
 from tests.faults.relay import Servers
 from tests.faults.results import Case, Recording, Result, Word
+from tests.faults.schedules import real as schedules
+from tests.faults.schedules.schedule import OnCall, draw
 from tests.faults.stories import STORIES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(600)]
 NAMES = ("second-champion-alias", "rolled-back-in-verifying", "deleted-in-mid-attempt")
 CASES = 3  # of each story
 AT_ONCE = 5  # they mostly wait
+SEEDS = ("5", "39", "70")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,16 @@ async def test_what_must_hold_holds_though_a_call_breaks(real: Servers) -> None:
         case = result.case
         said = f"{case.story}: {case.call}: {case.fault}: {result.word}: {outcome.violations}"
         assert result.word is Word.HELD, f"{said}\n{outcome.log}"
+
+
+async def test_what_must_hold_holds_in_random_schedules_too(real: Servers) -> None:
+    """A few; `make faults N=100 ARGS=--real` plays more."""
+    played = await asyncio.gather(*(schedules.play(real, draw(seed)) for seed in SEEDS))
+    for outcome in played:
+        words = [*outcome.schedule.words(), *outcome.violations, *outcome.told]
+        assert not outcome.violations, "\n".join(words)
+    asked = sum(isinstance(one, OnCall) for each in played for one in each.schedule.injections)
+    assert sum(len(outcome.fired) for outcome in played) > asked / 2
 
 
 def _drawn(name: str, cases: list[Case]) -> list[Case]:

@@ -1,19 +1,25 @@
 """`make faults N=10000`: so many random schedules; `make faults SEED=123`: that one again, told.
 
 A schedule that fails is shrunk and told in plain words. The end says what was broken how often.
+With --real both servers are, the operators are processes, and a failing schedule is told as drawn.
 """
 
 import argparse
+import asyncio
 import contextlib
 import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from tests.faults.__main__ import THREADS, servers
 from tests.faults.breaks import BREAKS, broken
+from tests.faults.relay import Servers
+from tests.faults.schedules import real
 from tests.faults.schedules.schedule import Schedule, draw
 from tests.faults.schedules.shrink import shrunk
 from tests.faults.schedules.trial import Outcome, play
@@ -46,7 +52,7 @@ class Total:
 
     def lines(self) -> Iterator[str]:
         yield f"{self.played} schedules, {len(self.failed)} failed: {' '.join(self.failed)}"
-        yield f"{self.simulated / 3600:.1f} simulated hours in {self.seconds:.0f} s of CPU"
+        yield f"{self.simulated / 3600:.1f} hours of stories, played in {self.seconds:.0f} s"
         for what in ("stories", "injections", "fired"):
             counted: Counter[str] = getattr(self, what)
             told = ", ".join(f"{name} {count}" for name, count in counted.most_common())
@@ -80,9 +86,13 @@ class Drawn:
 
 def _told(seed: str, drawn: "Drawn") -> Told:
     schedule = drawn.schedule(seed)
-    outcome = _play(schedule, drawn.broken)
+    return _summed(_play(schedule, drawn.broken))
+
+
+def _summed(outcome: Outcome) -> Told:
+    schedule = outcome.schedule
     return Told(
-        seed,
+        schedule.seed,
         schedule.story,
         [type(one).__name__ for one in schedule.injections],
         [fired.split(" ")[0] for fired in outcome.hows],
@@ -143,6 +153,46 @@ def many(seeds: range, drawn: Drawn, at_once: int) -> int:
     return 1 if total.failed else 0
 
 
+async def _all_real(
+    both: Servers, seeds: range, drawn: Drawn, at_once: int, logs: Path | None
+) -> AsyncIterator[Told]:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    turn = asyncio.Semaphore(at_once)
+
+    async def one(seed: str) -> Told:
+        async with turn:
+            outcome = await real.play(both, drawn.schedule(seed), drawn.broken)
+        if outcome.violations:
+            _say(outcome, logs)
+        return _summed(outcome)
+
+    for played in asyncio.as_completed([one(str(seed)) for seed in seeds]):
+        yield await played
+
+
+def _say(outcome: Outcome, logs: Path | None) -> None:
+    schedule = outcome.schedule
+    text = "\n".join([*schedule.words(), *(f"  => {one}" for one in outcome.violations)])
+    print(f"{text}\n", flush=True)
+    if logs is not None:
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / f"{schedule.seed}.log").write_text("\n".join([text, *outcome.told]))
+
+
+def many_real(seeds: range, drawn: Drawn, at_once: int, logs: Path | None) -> int:
+    total = Total()
+
+    async def add_all(both: Servers) -> None:
+        async for told in _all_real(both, seeds, drawn, at_once, logs):
+            total.add(told)
+            print(f"{total.played} of {len(seeds)}: seed {told.seed}, {told.seconds:.0f} s")
+
+    with servers(name="schedules") as both:
+        asyncio.run(add_all(both))
+    print("\n".join(["", *total.lines()]))
+    return 1 if total.failed else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--count", type=int, default=200)
@@ -153,9 +203,15 @@ def main() -> int:
     parser.add_argument(
         "--break", dest="breaks", choices=sorted(BREAKS), help="a deliberate break of the operator"
     )
-    parser.add_argument("--at-once", type=int, default=1, help="processes")
+    parser.add_argument("--at-once", type=int, default=1, help="processes, or with --real trials")
+    parser.add_argument("--real", action="store_true", help="against real servers, in real time")
+    parser.add_argument("--logs", type=Path, help="with --real: where what failed is told")
     given = parser.parse_args()
     drawn = Drawn(given.story, given.breaks)
+    if given.real:
+        first, last = given.first, given.first + given.count
+        seeds = range(int(given.seed), int(given.seed) + 1) if given.seed else range(first, last)
+        return many_real(seeds, drawn, given.at_once, given.logs)
     if given.seed is not None:
         return replay(given.seed, drawn, given.shrink)
     return many(range(given.first, given.first + given.count), drawn, given.at_once)

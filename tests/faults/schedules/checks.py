@@ -4,6 +4,7 @@ being in is when people interfere.
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from podium.cluster.election import LEASE_SECONDS
@@ -11,11 +12,9 @@ from tests.faults import calls
 from tests.faults.calls import System
 from tests.faults.containers import Containers
 from tests.faults.invariants import Watch
-from tests.faults.schedules.loop import Process
-from tests.faults.schedules.servers import Servers, SimulatedWorld
+from tests.faults.schedules.network import Sender
 from tests.faults.stories import ENDED, GOOD, Story
-from tests.faults.world import State
-from tests.models.kinds import kind_of
+from tests.faults.world import State, World
 
 # A pass that read MLflow just before it went away may still end: two reads and a write at most.
 UNAWARE_SECONDS = 25.0
@@ -24,19 +23,22 @@ UNAWARE_SECONDS = 25.0
 class Checks:
     def __init__(
         self,
-        world: SimulatedWorld,
+        world: World,
+        accuracies: Mapping[str, float],
         story: Story,
         meddled: bool,
-        servers: Servers,
         containers: Containers,
+        holder: Callable[[], str | None],
     ) -> None:
+        """`accuracies` of every version that there ever was; `holder` says who has the Lease, as
+        the API server has it, and not for how long still."""
         if meddled:  # people and nodes change how many pods there are
             story = replace(story, sags=True)
         self._world = world
         self._watch = Watch(world, story)
-        self._servers = servers
+        self._accuracies = accuracies
         self._containers = containers
-        self._namespace = world.namespace
+        self.holder = holder
         self._meddled = meddled
         self._away_since: dict[System, float] = {}
         self.violations: list[str] = []
@@ -55,7 +57,7 @@ class Checks:
         else:
             self._away_since.pop(system, None)
 
-    def sends(self, process: Process, asked: calls.Asked, late: bool) -> None:
+    def sends(self, process: Sender, asked: calls.Asked, late: bool) -> None:
         """I7 and I4, as a write arrives; and rule 3: what serves is changed only by who has read
         the promotion for it."""
         if asked.name == "get modelpromotions":
@@ -76,13 +78,6 @@ class Checks:
             if seconds > UNAWARE_SECONDS:
                 self._found(f"I4: {asked.name} while MLflow is away, for {seconds:.1f} s")
 
-    def holder(self) -> str | None:
-        """Who has the Lease, as the API server has it. Not: for how long still."""
-        lease = self._servers.api.storage.find(
-            kind_of("leases"), (self._namespace, "podium-operator")
-        )
-        return lease.content["spec"].get("holderIdentity") if lease else None
-
     def lease_is_deleted(self) -> None:
         """Whoever deletes it makes a second leader: the first learns of it when it renews."""
         self._lease_deleted_at = asyncio.get_running_loop().time()
@@ -91,7 +86,7 @@ class Checks:
         deleted = self._lease_deleted_at
         return deleted is not None and asyncio.get_running_loop().time() < deleted + LEASE_SECONDS
 
-    def wrote(self, process: Process, asked: calls.Asked, late: bool) -> None:
+    def wrote(self, process: Sender, asked: calls.Asked, late: bool) -> None:
         """I1, I2, I3, I6, after a write took effect."""
         if self._meddled:
             self._watch.story = replace(self._watch.story, good=self._passing())
@@ -104,8 +99,8 @@ class Checks:
         """The versions that the gates let through, if nobody took the gates away."""
         if not (self._world.state().promotion.get("spec") or {}).get("gates"):
             self._gated = False
-        accuracies = self._world.accuracies
-        return "".join(v for v, at in accuracies.items() if at >= GOOD or not self._gated)
+        known = self._accuracies.items()
+        return "".join(v for v, at in known if at >= GOOD or not self._gated)
 
     def strangers(self, state: State) -> list[str]:
         """Pods that serve another version than their alias is at, though all is said to be well."""
@@ -117,7 +112,7 @@ class Checks:
         """I6. An entry is lost with the version that somebody deletes."""
         if not state.promotion:
             return []
-        deleted = self._world.accuracies.keys() - state.versions.keys()
+        deleted = self._accuracies.keys() - state.versions.keys()
         return [one for one in self._watch.end(state) if not (deleted and "I6: entries" in one)]
 
     def _found(self, violation: str) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -77,6 +77,22 @@ class Breaking:
 
     how: Break
     seconds: float
+
+
+class Sender(Protocol):
+    """A process of the operator; `identity` is what the Lease names its holder by."""
+
+    name: str
+    identity: str
+
+
+def fits(how: Break, system: System, writes: bool, known: bool) -> bool:
+    """Whether that can happen to a request; `known`: the same was answered before."""
+    if how is Break.STALE:
+        return not writes and known
+    if how is Break.CONFLICT:
+        return writes and system is System.KUBERNETES
+    return writes or how not in (Break.LATE, Break.DELAYED)
 
 
 @dataclass
@@ -168,26 +184,14 @@ class Network:
         if self.armed and (named is not None or lease):
             self._seen[sort] += 1
             key = (sort, self._seen[sort])
-            request.breaking = self._fitting(request, self.breaks.get(key))
+            breaking = self.breaks.get(key)
+            writes = asked.method != "GET" and sort is not Sort.READ
+            if breaking and fits(breaking.how, system, writes, self._key(request) in self._last):
+                request.breaking = breaking
             if request.breaking is not None:
                 self.fired[key] = request.breaking.how, request.label
                 self.note(f"{process.name}: {request.label}: {request.how}")
         return request
-
-    def _fitting(self, request: _Request, breaking: Breaking | None) -> Breaking | None:
-        """None for what makes no sense for this request."""
-        if breaking is None:
-            return None
-        writes = request.asked.method != "GET" and request.sort is not Sort.READ
-        if breaking.how is Break.STALE:
-            fits = not writes and self._key(request) in self._last
-        elif breaking.how is Break.CONFLICT:
-            fits = writes and request.system is System.KUBERNETES
-        elif breaking.how in (Break.LATE, Break.DELAYED):
-            fits = writes
-        else:
-            fits = True
-        return breaking if fits else None
 
     def _arrive(self, request: _Request) -> None:
         if request.how is Break.DELAYED or request.process.dead:

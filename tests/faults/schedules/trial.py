@@ -12,15 +12,15 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from podium.runtime.signing import SECRET_KEY, SECRET_NAME
 from tests.faults.calls import System
 from tests.faults.schedules import users
 from tests.faults.schedules.checks import Checks
-from tests.faults.schedules.loop import START, Process, current, run
+from tests.faults.schedules.loop import START, current, run
 from tests.faults.schedules.network import Breaking, Network
 from tests.faults.schedules.replica import Replica
 from tests.faults.schedules.schedule import (
@@ -43,6 +43,11 @@ from tests.faults.schedules.schedule import (
 from tests.faults.schedules.servers import Servers, SimulatedWorld
 from tests.faults.stories import STORIES, Play, describe
 from tests.faults.world import World
+from tests.models.kinds import kind_of
+
+if TYPE_CHECKING:
+    from tests.faults.schedules.real import RealReplica
+    from tests.faults.schedules.wire import Wire
 
 NAMESPACE = "stories"
 PATIENCE = 400.0  # simulated seconds: longer than every backoff, breaker and Lease together
@@ -85,18 +90,9 @@ def play(schedule: Schedule, log_level: int = logging.ERROR) -> Outcome:
 
 
 async def _play(schedule: Schedule, outcome: Outcome, log_level: int) -> None:
-    trial = Trial(schedule, outcome)
+    trial = SimulatedTrial(schedule, outcome)
     with _logs(trial, log_level):
-        try:
-            await trial.tell()
-        except AssertionError as error:
-            outcome.violations.append(f"I5: {error}; {describe(trial.world.state())}")
-        except Exception as error:  # one schedule does not end the run of all
-            outcome.violations.append(f"the story ended with {type(error).__name__}: {error}")
-    outcome.violations += trial.checks.violations
-    for (sort, nth), (how, label) in trial.network.fired.items():
-        outcome.hows.append(how.name)
-        outcome.fired.append(f"{sort} {nth}, {label}: {how}")
+        await trial.judged()
     outcome.simulated = asyncio.get_running_loop().time() - START
     outcome.trace.append(json.dumps(trial.world.state().promotion, sort_keys=True))
 
@@ -132,67 +128,60 @@ class _Handler(logging.Handler):
 
 
 class Trial:
+    """What is the same whatever the servers are. Who is made of it sets the stage: `world`,
+    `checks`, `network`, `replicas` and `play`."""
+
+    world: World
+    checks: Checks
+    network: "Network | Wire"
+    replicas: "Mapping[str, Replica | RealReplica]"
+    play: Play
+    tracking_uri = "http://mlflow:5000"
+    patience = PATIENCE
+
     def __init__(self, schedule: Schedule, outcome: Outcome) -> None:
         self.schedule, self.outcome = schedule, outcome
+        self.story = STORIES[schedule.story]
         self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(self._exception)
-        self._story = STORIES[schedule.story]
-        self.servers = Servers(schedule.seed)
-        self.world = SimulatedWorld(self.servers, NAMESPACE)
-        loads = self._story.loads
-        self.containers = self.servers.containers(
-            self.world, lambda app: loads.get(app, "champion")
-        )
-        self.checks = Checks(
-            self.world, self._story, schedule.meddled, self.servers, self.containers
-        )
-        self.network = Network(
-            self.servers.begin,
-            self.checks.sends,
-            self.checks.wrote,
-            self._kill,
-            self._freeze,
-            random.Random(f"{schedule.seed} network"),
-            self.note,
-        )
-        self.replicas = {name: self._replica(name) for name in REPLICAS[: schedule.replicas]}
-        self.play = Play(self.world, lambda: None, do=_at_once, patience=PATIENCE)
+        self._began = self._loop.time()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _replica(self, name: str) -> Replica:
-        return Replica(
-            name,
-            self.schedule.seed,
-            self.servers,
-            self.network,
-            NAMESPACE,
-            self.outcome.violations.append,
-            self.note,
-        )
+    def compact(self) -> None:
+        """Watches that were not told everything yet must list anew."""
+        raise NotImplementedError
 
     def note(self, what: str) -> None:
         self.say(what)
         self.outcome.trace.append(self.outcome.told[-1])
 
     def say(self, what: str) -> None:
-        self.outcome.told.append(f"{self._loop.time() - START:9.3f} {what}")
+        self.outcome.told.append(f"{self._loop.time() - self._began:9.3f} {what}")
 
-    def _exception(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        process = current()
-        if process is not None and not process.dead:
-            error = context.get("exception")
-            self.outcome.violations.append(f"{process.name}: {context['message']}: {error!r}")
+    async def judged(self) -> None:
+        """The story told, and what was wrong with it."""
+        outcome = self.outcome
+        try:
+            await self.tell()
+        except AssertionError as error:
+            state = await self.play.do(self.world.state)
+            outcome.violations.append(f"I5: {error}; {describe(state)}")
+        except Exception as error:  # one schedule does not end the run of all
+            outcome.violations.append(f"the story ended with {type(error).__name__}: {error}")
+        outcome.violations += self.checks.violations
+        for (sort, nth), (how, label) in self.network.fired.items():
+            outcome.hows.append(how.name)
+            outcome.fired.append(f"{sort} {nth}, {label}: {how}")
 
     async def tell(self) -> None:
         """The story, from the empty stage to the rest after its end."""
-        _prepare(self.world)
+        await self.play.do(_prepare, self.world, self.tracking_uri)
         for injection in self.schedule.injections:
             if isinstance(injection, Drifts):
                 self.replicas[injection.replica].clock.drift = injection.ratio
         for replica in self.replicas.values():
             replica.start()
-        await self._story.given(self.play)
-        await self._rest(PATIENCE, SETTLED_SECONDS)
+        await self.story.given(self.play)
+        await self._rest(self.patience, SETTLED_SECONDS)
         self._arm()
         self.note("the story begins")
         happening = [asyncio.create_task(self._happen(one)) for one in self.schedule.injections]
@@ -200,7 +189,7 @@ class Trial:
         await asyncio.gather(*happening)
         await self._calm()
         self.note("nothing more goes wrong")
-        end = self.checks.consistent if self.schedule.meddled else self._story.end
+        end = self.checks.consistent if self.schedule.meddled else self.story.end
         await self.play.wait("the end of the story", end)
         await asyncio.sleep(NOTICED_SECONDS)
         await self.play.wait("what somebody did last came to its end", end)
@@ -235,9 +224,9 @@ class Trial:
         """What a story waits for on its way may be over before it is seen; how it ends counts."""
         self.play.patience = DRIVE_PATIENCE
         with contextlib.suppress(AssertionError):
-            await self._story.drive(self.play)
+            await self.story.drive(self.play)
         back = [-one.by for one in self.schedule.injections if isinstance(one, ClockSet)]
-        self.play.patience = PATIENCE + max(0.0, *back, 0.0)  # so much later is every deadline
+        self.play.patience = self.patience + max(0.0, *back, 0.0)  # so much later is every deadline
 
     def _arm(self) -> None:
         self.checks.begin()
@@ -264,7 +253,7 @@ class Trial:
                 self._start(replica)
             case Frozen():
                 if (process := self.replicas[one.replica].process) is not None:
-                    self._freeze(process, one.seconds)
+                    self.freeze(process, one.seconds)
                     await asyncio.sleep(one.seconds)
             case CutOff():
                 cut = {(one.replica, system) for system in one.systems}
@@ -285,7 +274,7 @@ class Trial:
                 await asyncio.sleep(one.seconds)
                 lag.pop(one.kind, None)
             case Compacted():
-                self.servers.compact()
+                self.compact()
             case PodsRestart():
                 await self._restart_pods()
             case UserDoes():
@@ -294,7 +283,7 @@ class Trial:
                 await users.do(one.deed, self.play)
 
     async def _restart_pods(self) -> None:
-        for pod in self.world.state().pods:
+        for pod in (await self.play.do(self.world.state)).pods:
             if not pod["metadata"].get("deletionTimestamp"):
                 await self.play.spoil(pod["metadata"]["name"], "restart-1")
 
@@ -315,18 +304,18 @@ class Trial:
         found = (replica.process for replica in self.replicas.values())
         return {process.identity for process in found if process is not None}
 
-    def _start(self, replica: Replica) -> None:
+    def _start(self, replica: "Replica | RealReplica") -> None:
         if not replica.runs:
             self.note(f"{replica.name} starts")
             replica.start()
 
-    def _kill(self, process: Process) -> None:
+    def kill(self, process: Any) -> None:
         """Called by the network when a request is the last that a process sent."""
         task = asyncio.create_task(self._killed(process))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _killed(self, process: Process) -> None:
+    async def _killed(self, process: Any) -> None:
         replica = self.replicas[process.name]
         if replica.process is process:
             await replica.kill()
@@ -334,7 +323,7 @@ class Trial:
             if replica.process is None:
                 self._start(replica)
 
-    def _freeze(self, process: Process, seconds: float) -> None:
+    def freeze(self, process: Any, seconds: float) -> None:
         process.pause()
         self._loop.call_later(seconds, process.resume)
 
@@ -353,14 +342,66 @@ async def _at_once(call: Callable[..., Any], /, *args: Any, **named: Any) -> Any
     return call(*args, **named)
 
 
-def _prepare(world: World) -> None:
+class SimulatedTrial(Trial):
+    """Against the models, in simulated time."""
+
+    def __init__(self, schedule: Schedule, outcome: Outcome) -> None:
+        super().__init__(schedule, outcome)
+        self._loop.set_exception_handler(self._exception)
+        self.servers = Servers(schedule.seed)
+        world = SimulatedWorld(self.servers, NAMESPACE)
+        self.world = world
+        loads = self.story.loads
+        containers = self.servers.containers(world, lambda app: loads.get(app, "champion"))
+        self.checks = Checks(
+            world, world.accuracies, self.story, schedule.meddled, containers, self._holder
+        )
+        self.network = Network(
+            self.servers.begin,
+            self.checks.sends,
+            self.checks.wrote,
+            self.kill,
+            self.freeze,
+            random.Random(f"{schedule.seed} network"),
+            self.note,
+        )
+        self.replicas = {name: self._replica(name) for name in REPLICAS[: schedule.replicas]}
+        self.play = Play(world, lambda: None, do=_at_once, patience=PATIENCE)
+
+    def compact(self) -> None:
+        self.servers.compact()
+
+    def _replica(self, name: str) -> Replica:
+        assert isinstance(self.network, Network)
+        return Replica(
+            name,
+            self.schedule.seed,
+            self.servers,
+            self.network,
+            NAMESPACE,
+            self.outcome.violations.append,
+            self.note,
+        )
+
+    def _holder(self) -> str | None:
+        lease = self.servers.api.storage.find(kind_of("leases"), (NAMESPACE, "podium-operator"))
+        return lease.content["spec"].get("holderIdentity") if lease else None
+
+    def _exception(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        process = current()
+        if process is not None and not process.dead:
+            error = context.get("exception")
+            self.outcome.violations.append(f"{process.name}: {context['message']}: {error!r}")
+
+
+def _prepare(world: World, tracking_uri: str) -> None:
     def made(path: str, api: str, kind: str, name: str, **rest: Any) -> None:
         body = {"apiVersion": api, "kind": kind, "metadata": {"name": name}, **rest}
         world.cluster.call("POST", path, body)
 
     made("/api/v1/namespaces", "v1", "Namespace", world.namespace)
     made(world.path("secrets", group="v1"), "v1", "Secret", SECRET_NAME, data={SECRET_KEY: _KEY})
-    spec = {"trackingURI": "http://mlflow:5000", "pollInterval": "1s"}
+    spec = {"trackingURI": tracking_uri, "pollInterval": "1s"}
     path = world.path("modelregistries")
     made(path, "podium.dev/v1alpha1", "ModelRegistry", "mlflow", spec=spec)
     world.registry.create(world.model)
