@@ -60,7 +60,7 @@ mutants: $(READY)  ## mutants of the engine and the gates; hours. MODULES="engin
 	$(BIN)/python tests/mutants/score.py --survivors
 
 .PHONY: faults
-faults: $(READY)  ## every call broken, one at a time (hours); N=10000 random schedules; SEED=123: that one again
+faults: $(READY)  ## every call broken (hours); N=10000 random schedules; SEED=123: that one again
 	$(BIN)/python -m tests.faults$(if $(SEED),.schedules --seed $(SEED) --shrink,$(if $(N),.schedules --count $(N))) $(ARGS)
 
 .PHONY: failovers
