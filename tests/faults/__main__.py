@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -35,6 +36,7 @@ from tests.kubectl import Kubectl
 TRIES = 3  # how often status is written while pods start depends on how fast they are
 AT_ONCE = 8  # they mostly wait; on two cores more at once are no faster
 TOGETHER = 6
+MLFLOWS = 2  # one process of it has one processor
 THREADS = 64
 
 console = Console(width=None if sys.stdout.isatty() else 200)
@@ -77,8 +79,10 @@ def servers(mlflow: str | None = None, name: str = "faults") -> Iterator[Servers
 class Run:
     """The cases that were asked for, so many at once."""
 
-    def __init__(self, real: Servers, given: argparse.Namespace, results: Results) -> None:
-        self._real, self._given, self._results = real, given, results
+    def __init__(
+        self, reals: Sequence[Servers], given: argparse.Namespace, results: Results
+    ) -> None:
+        self._reals, self._given, self._results = itertools.cycle(reals), given, results
         self._turn = asyncio.Semaphore(given.at_once)
         self._until = time.monotonic() + 60 * given.minutes if given.minutes else None
         self._logs = itertools.count(1)
@@ -97,7 +101,7 @@ class Run:
         if name in self._results.recordings:
             return
         async with self._turn:
-            outcome = await harness.run(self._real, STORIES[name], breaks=self._given.breaks)
+            outcome = await harness.run(next(self._reals), STORIES[name], breaks=self._given.breaks)
         if outcome.violations:
             self.broken_stories.append(name)
             self._say(f"{name}: without any fault", outcome)
@@ -124,7 +128,7 @@ class Run:
         async with self._turn:
             if self._until is not None and time.monotonic() > self._until:
                 return
-            for result, outcome in await play(self._real, group, self._given.breaks):
+            for result, outcome in await play(next(self._reals), group, self._given.breaks):
                 self._results.add(result)
                 if result.word is not Word.HELD:
                     case = result.case
@@ -187,8 +191,11 @@ def main() -> int:
     results = Results(given.resume)
     broken: list[str] = []
     if not given.table:
-        with servers(given.mlflow, given.name) as real:
-            run = Run(real, given, results)
+        with servers(given.mlflow, given.name) as real, contextlib.ExitStack() as stack:
+            number = 1 if given.mlflow else MLFLOWS
+            more = (stack.enter_context(MlflowServer()).uri for _ in range(1, number))
+            reals = [real, *(replace(real, mlflow=uri) for uri in more)]
+            run = Run(reals, given, results)
             asyncio.run(run.all())
             broken = run.broken_stories
     for name in dict.fromkeys(case.story for case in results.of):

@@ -83,6 +83,19 @@ def test_a_rollback_to_a_version_that_cannot_be_is_refused(trouble: str) -> None
     assert (w.alias, w.status.hold) == ("2", None)
 
 
+def test_a_rollback_that_runs_is_not_sent_to_a_version_that_cannot_be() -> None:
+    w = grown()
+    w.register("3")
+    w.run()
+    w.broken.add("2")
+    w.say(DecisionAction.ROLLBACK)
+    w.until("RollingBack")
+    names = [w.say(DecisionAction.ROLLBACK, version=to) for to in ("99", "2")]
+    w.run(400)
+    assert [w.answers[name][0] for name in names] == 2 * [DecisionOutcome.REFUSED]
+    assert w.alias == "2"
+
+
 @pytest.mark.parametrize("policy", ["Hold", "Alert"])
 def test_a_rollback_by_decision_wins_over_an_alias_that_somebody_moved(policy: str) -> None:
     w = grown(aliasDriftPolicy=policy)
@@ -231,6 +244,35 @@ def test_nobody_and_nobody_are_one() -> None:
     assert w.alias is None
 
 
+@pytest.mark.parametrize("author", ["of the version", "of the spec"])
+def test_an_author_does_not_approve(author: str) -> None:
+    w = world(approval={"required": 1})
+    w.register("1")
+    w.until("AwaitingApproval")
+    w.author("1", "zoe", *(["ann"] if author == "of the version" else []))
+    w.annotations = {"podium.dev/spec-author": "ann" if author == "of the spec" else "zoe"}
+    own = approved(w)
+    w.steps()
+    assert w.answers[own] == (
+        DecisionOutcome.REFUSED,
+        "ann is an author; approval.excludeAuthors is true",
+    )
+    assert w.alias is None
+    approved(w, by="bob")
+    w.run()
+    assert w.alias == "1"
+
+
+def test_an_author_may_approve_where_nothing_is_against_it() -> None:
+    w = world(approval={"required": 1, "excludeAuthors": False})
+    w.register("1")
+    w.until("AwaitingApproval")
+    w.author("1", "ann")
+    approved(w)
+    w.run()
+    assert w.alias == "1"
+
+
 @pytest.mark.parametrize("phase", ["Validating", "AwaitingApproval"])
 def test_a_rejection_refuses_the_version_until_a_retry(phase: str) -> None:
     w = grown(approval={"required": 0})
@@ -245,6 +287,42 @@ def test_a_rejection_refuses_the_version_until_a_retry(phase: str) -> None:
     assert "3" not in w.stages()
     w.say(DecisionAction.RETRY, version="3")
     w.until("AwaitingApproval")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"attempt_id": "3-000000"}, {"attempt_id": "3-000000", "version": "3"}, {"version": "2"}, {}],
+    ids=["attempt", "attempt and version", "version", "nothing"],
+)
+def test_a_rejection_of_what_does_not_run_has_no_effect(said: dict[str, str]) -> None:
+    w = grown(approval={"required": 0})
+    w.spec["approval"] = {"required": 1}
+    w.register("3")
+    w.until("AwaitingApproval")
+    name = w.say(DecisionAction.REJECT, **said)
+    w.steps()
+    assert w.answers[name][0] is DecisionOutcome.EXPIRED
+    assert w.phase == "AwaitingApproval"
+
+
+def test_a_rejection_while_nothing_runs_has_no_effect() -> None:
+    w = grown()
+    name = w.say(DecisionAction.REJECT, version="2")
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.EXPIRED
+    assert (w.alias, w.phase) == ("2", "Promoted")
+
+
+def test_nobody_rejects_an_attempt() -> None:
+    """By its id, without a reason and without a name."""
+    w = grown(approval={"required": 0})
+    w.spec["approval"] = {"required": 1}
+    w.register("3")
+    w.until("AwaitingApproval")
+    assert w.status.active is not None
+    w.say(DecisionAction.REJECT, attempt_id=w.status.active.id, by="")
+    w.run()
+    assert w.phase == "Rejected"
 
 
 def test_a_rejection_after_the_move_is_refused() -> None:
@@ -293,6 +371,32 @@ def test_a_retry_is_not_a_release() -> None:
     w.run(400)
     assert w.answers[again][0] is DecisionOutcome.REFUSED
     assert w.alias == "2"
+
+
+def test_a_retry_of_what_is_not_there_is_refused() -> None:
+    w = grown()
+    names = [w.say(DecisionAction.RETRY, version="99"), w.say(DecisionAction.RETRY)]
+    w.run()
+    assert [w.answers[name][0] for name in names] == 2 * [DecisionOutcome.REFUSED]
+
+
+def test_a_retry_of_a_version_that_was_never_refused_is_refused() -> None:
+    w = grown()
+    name = w.say(DecisionAction.RETRY, version="1")
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.REFUSED
+
+
+def test_a_retry_of_a_version_that_a_person_took_back_is_refused() -> None:
+    """It is not in quarantine, and still only a Release lets it be tried again."""
+    w = grown()
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert (w.alias, w.status.quarantined) == ("1", ())
+    name = w.say(DecisionAction.RETRY, version="2")
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.REFUSED
+    assert w.alias == "1"
 
 
 def test_releasing_a_hold_does_not_try_a_refused_version_again() -> None:

@@ -349,3 +349,153 @@ def test_a_late_transition_to_staging_after_a_rollback_ends_in_archived_too() ->
     w.to_stage("3", Stage.STAGING)
     w.run()
     assert w.stages() == {"1": "Archived", "2": "Production", "3": "Archived"}
+
+
+def test_drift_that_a_person_releases_is_followed() -> None:
+    w = grown(aliasDriftPolicy="Hold")
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.run()
+    assert w.status.hold is not None
+    del w.spec["candidate"]  # which would take it back
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert (w.alias, w.status.champion_version, w.served()) == ("1", "1", {"1"})
+    assert w.status.hold is None
+
+
+def test_drift_that_moves_on_is_held_anew() -> None:
+    """What was released is a hold over version 1, and not over whatever comes."""
+    w = grown(aliasDriftPolicy="Hold")
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.run()
+    w.aliases["champion"] = "3"
+    w.run()
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert w.status.hold is not None
+    assert w.status.hold.version == "3"
+
+
+def test_a_release_does_not_count_for_later_drift() -> None:
+    w = grown(aliasDriftPolicy="Hold")
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.run()
+    w.aliases["champion"] = "2"
+    w.run()
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert w.status.hold is None
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.run()
+    assert w.status.hold is not None
+
+
+def test_what_started_while_the_alias_was_elsewhere_is_restarted() -> None:
+    w = grown(aliasDriftPolicy="Alert")
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.run()
+    w.restart_containers("api")
+    w.aliases["champion"] = "2"
+    w.run()
+    assert (w.alias, w.served(), w.phase) == ("2", {"2"}, "RolledBack")
+    assert w.condition("Ready") == ("True", "ChampionServed")
+
+
+@pytest.mark.parametrize("went_wrong", [False, True])
+def test_a_bake_is_taken_up_again_by_a_lost_status(went_wrong: bool) -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking").steps(3)
+    w.now += timedelta(seconds=20)
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.steps(4)
+    assert w.phase == "Baking"
+    if went_wrong:
+        w.deployments["api"].pods[0].failed = True
+        w.deployments["api"].pods[0].ready = False
+    w.run(400)
+    assert w.alias == ("2" if went_wrong else "3")
+
+
+def test_a_bake_that_is_over_is_not_taken_up_again() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking").steps(3)
+    w.now += timedelta(seconds=60)
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.run()
+    assert (w.alias, w.phase) == ("3", None)
+
+
+@pytest.mark.parametrize("policy", ["Adopt", "Revert"])
+def test_drift_is_carried_on_by_a_lost_status(policy: str) -> None:
+    w = grown(aliasDriftPolicy=policy, candidate=None if policy == "Adopt" else {"latest": {}})
+    w.register("3", verdict=Verdict.PASS if policy == "Adopt" else Verdict.FAIL)
+    w.run()
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "3"
+    w.until("Verifying" if policy == "Adopt" else "RollingBack")
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.run()
+    to = "3" if policy == "Adopt" else "2"
+    assert (w.alias, w.status.champion_version, w.served()) == (to, to, {to})
+
+
+def test_a_rollback_by_decision_is_carried_on_by_a_lost_status() -> None:
+    w = grown()
+    w.say(DecisionAction.ROLLBACK, reason="answers look wrong")
+    w.until("RollingBack")
+    w.steps(3)
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.run()
+    assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
+    assert w.status.hold is not None
+
+
+def test_a_first_champion_that_failed_and_stayed_is_remembered_by_the_ledger() -> None:
+    w = world()
+    w.broken.add("1")
+    w.register("1")
+    w.run(400)
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.run(400)
+    assert (w.alias, w.status.champion_version) == ("1", "1")
+    assert [q.version for q in w.status.quarantined] == ["1"]
+
+
+def test_where_to_go_back_to_is_not_guessed_but_asked_for() -> None:
+    """Version 5 was archived by others before Podium came."""
+    w = world(candidate={"version": "8"}, rollback={"whenUnknown": "Hold"})
+    for number in range(1, 9):
+        w.register(str(number))
+    w.unready("6")
+    w.to_stage("5", Stage.ARCHIVED)
+    w.broken.add("8")
+    w.run(400)
+    (message,) = (c.message for c in w.status.conditions if c.type == "Stalled")
+    assert message is not None
+    assert "a version: 7 (None), 5 (Archived), 4 (None), 3 (None), 2 (None)" in message
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ends"), [(Verdict.PENDING, "Rejected"), (Verdict.ERROR, "Expired")]
+)
+def test_a_gate_without_a_verdict_fails_at_its_deadline(verdict: Verdict, ends: str) -> None:
+    soak = {"name": "soak", "minAge": {"duration": "2h"}, "deadline": "5m"}
+    w = world(gates=[soak, {**GATE, "deadline": "10m"}])
+    w.gate_verdicts = {"soak": Verdict.PENDING, "accuracy": verdict}
+    w.register("1")
+    w.until("Validating")
+    w.now += timedelta(minutes=9, seconds=59)
+    w.steps()
+    assert w.phase == "Validating", "a soak ends by itself"
+    w.now += timedelta(seconds=1)
+    w.run()
+    assert (w.phase, w.alias) == (ends, None)

@@ -95,6 +95,7 @@ class World:
     on_pass: Callable[["World"], None] | None = None
     on_act: Callable[[object], None] | None = None
     model_gone: bool = False
+    annotations: dict[str, str] = field(default_factory=dict)  # of the promotion
     told: list[str] = field(default_factory=list)  # a transcript of all passes, for `made`
     made: ClassVar[list["World"] | None] = None  # all worlds, for whom that wants to know
 
@@ -121,6 +122,9 @@ class World:
         """MLflow deletes the aliases with their version."""
         del self.versions[version]
         self.aliases = {k: v for k, v in self.aliases.items() if v != version}
+
+    def author(self, version: str, *names: str) -> None:
+        self.versions[version] = _with(self.versions[version], authors=frozenset(names))
 
     def unready(self, version: str) -> None:
         self.versions[version] = _with(self.versions[version], ready=False)
@@ -156,7 +160,9 @@ class World:
     @property
     def promotion(self) -> ModelPromotion:
         spec = read(ModelPromotionSpec, self.spec, "spec")
-        meta = ObjectMeta(name="p", namespace="ns", uid=self.uid, generation=1)
+        meta = ObjectMeta(
+            name="p", namespace="ns", uid=self.uid, generation=1, annotations=self.annotations
+        )
         return ModelPromotion(metadata=meta, spec=spec, status=self.status)
 
     def observe(self) -> Observation:
