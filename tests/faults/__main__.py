@@ -73,7 +73,7 @@ def servers(mlflow: str | None = None, name: str = "faults") -> Iterator[Servers
         stack.callback(testbed_cluster.down, name)
         with_crds(Kubectl(cluster.programs["kubectl"], cluster.kubeconfig))
         uri = mlflow or stack.enter_context(MlflowServer()).uri
-        yield Servers.of(cluster.kubeconfig, uri)
+        yield asyncio.run(Servers.of(cluster.kubeconfig, uri))
 
 
 class Run:
@@ -162,7 +162,8 @@ async def play(
         else:
             played.append(await _play_alone(real, case, breaks, tries))
     if together.violations and not any(outcome.violations for _, outcome in played):
-        said = tuple(together.violations)  # only together: which of them it takes is not known
+        told = f"broken together: {', '.join(map(str, calls))}"  # which it takes is not known
+        said = (told, *together.violations)
         result = Result(group[-1], Word.VIOLATED, 1, seconds, said, len(group))
         played[-1] = (result, together)
     return played

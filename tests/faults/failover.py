@@ -19,7 +19,8 @@ from pathlib import Path
 
 from tests.faults import fencing
 from tests.faults.calls import System
-from tests.faults.line import Held, Line, Sent, Servers, lines
+from tests.faults.line import Held, Line, Sent, lines
+from tests.faults.relay import Servers
 from tests.faults.replica import Replica
 from tests.faults.scene import (
     PATIENCE,

@@ -23,7 +23,7 @@ from testbed import cluster as testbed_cluster
 from testbed.mlflow import MlflowServer
 from tests.conftest import with_crds
 from tests.faults.failover import TARGET_SECONDS, Failover, Kind, Plan, Result, plan, run
-from tests.faults.line import Servers
+from tests.faults.relay import Servers
 from tests.kubectl import Kubectl
 
 console = Console(width=None if sys.stdout.isatty() else 160)

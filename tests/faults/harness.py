@@ -116,7 +116,10 @@ class Trial:
     async def wrote(self, asked: Asked) -> None:
         if asked.system is System.MLFLOW:
             self._registry.changed()
-        await asyncio.to_thread(self.watch.wrote, asked)
+        try:
+            await asyncio.to_thread(self.watch.wrote, asked)
+        except Exception as error:  # what cannot be judged does not hold
+            self.watch.violations.append(f"after {asked.name}: cannot be judged: {error!r}")
 
     # Operators
 
@@ -182,7 +185,8 @@ async def run(
         trial.server = proxy.kubernetes
         await asyncio.to_thread(trial.make, proxy.mlflow)
         stack.push_async_callback(asyncio.to_thread, trial.unmake)
-        pods = proxy.watching_pods(trial.world.namespace, trial.containers.saw)
+        failed = trial.watch.violations.append
+        pods = proxy.watching_pods(trial.world.namespace, trial.containers.saw, failed)
         await stack.enter_async_context(pods)
         stack.push_async_callback(asyncio.to_thread, trial.end)
         outcome.violations += await _play(trial, story, proxy)

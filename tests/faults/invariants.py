@@ -5,6 +5,7 @@ one must wait, are the harness' own.
 
 import base64
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ class Watch:
     story: Story
     violations: list[str] = field(default_factory=list)
     moves: list[str] = field(default_factory=list)
+    deleted: Collection[str] = ()  # versions that people have deleted, with the entries on them
     _begun: bool = False
     _entries: dict[tuple[str, int], str] = field(default_factory=dict)
 
@@ -88,12 +90,14 @@ class Watch:
         found = []
         if version not in self.story.good:
             found.append(f"I1: the alias moved to {version}")
-        if state.versions.get(version, {}).get("status") != "READY":
+        deleted = version in self.deleted
+        if not deleted and state.versions.get(version, {}).get("status") != "READY":
             found.append(f"I1: the alias moved to {version}, which is not READY")
         if version in state.quarantined:
             found.append(f"I3: the alias moved to {version}, which is in quarantine")
         entries = [json.loads(t) for t in _entry_texts(state)] + state.status.get("history", [])
-        if not any(e["action"] in INTENTS and e.get("to") == version for e in entries):
+        intended = any(e["action"] in INTENTS and e.get("to") == version for e in entries)
+        if not deleted and not intended:
             found.append(f"I6: the alias moved to {version} without an intent")
         return found
 

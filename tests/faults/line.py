@@ -18,39 +18,17 @@ import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from podium.cluster.access import Access, load_access
 from tests.faults import calls
 from tests.faults.calls import System
-from tests.faults.world import Cluster
+from tests.faults.relay import HOP, Servers, cut
 
-_HOP = {"connection", "content-length", "transfer-encoding", "host", "content-encoding"}
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time: closing sends RST
-
-
-@dataclass(frozen=True)
-class Servers:
-    """The real ones, and the administrator's credentials."""
-
-    access: Access
-    authorization: str = field(repr=False)
-    mlflow: str
-
-    @classmethod
-    async def of(cls, kubeconfig: Path, mlflow: str) -> "Servers":
-        access = await load_access(str(kubeconfig))
-        return cls(access, await access.authorization() or "", mlflow)
-
-    @property
-    def cluster(self) -> Cluster:
-        """The API server, asked directly."""
-        return Cluster(self.access.server, self.access.tls, self.authorization)
 
 
 @dataclass
@@ -244,7 +222,7 @@ class Line:
             await self._whole.wait()  # the answer's way back
             return answer
         except (aiohttp.ClientError, OSError):
-            return _cut(request)
+            return cut(request)
         finally:
             if held is not None:
                 held.done.set()
@@ -324,7 +302,7 @@ class Line:
     def _upstream(self, request: web.Request, sent: Sent) -> Any:
         to_kubernetes = sent.system is System.KUBERNETES
         base = self._servers.access.server if to_kubernetes else self._servers.mlflow
-        headers = {n: v for n, v in request.headers.items() if n.lower() not in _HOP}
+        headers = {n: v for n, v in request.headers.items() if n.lower() not in HOP}
         if to_kubernetes:
             headers["Authorization"] = self._servers.authorization
         return self._session.request(
@@ -366,7 +344,7 @@ async def _listen(
 
 
 def _headers(answer: aiohttp.ClientResponse) -> tuple[tuple[str, str], ...]:
-    passed = _HOP | {"content-type"}
+    passed = HOP | {"content-type"}
     return tuple((n, v) for n, v in answer.headers.items() if n.lower() not in passed)
 
 
@@ -378,10 +356,3 @@ def _response(
     for name, value in headers:
         response.headers[name] = value
     return response
-
-
-def _cut(request: web.Request) -> web.StreamResponse:
-    """Closes the connection without an answer."""
-    if request.transport is not None:
-        request.transport.close()
-    return web.Response(status=502)

@@ -5,6 +5,7 @@ importing costs a second, which thousands of trials would pay for twice. After t
 process like any other; nothing of it is simulated.
 """
 
+import contextlib
 import json
 import mmap
 import multiprocessing
@@ -64,11 +65,13 @@ class Operator:
         self._process.kill()
         self._process.join(10)
 
-    def stop(self, seconds: float) -> None:
-        """SIGTERM, and SIGKILL after so long."""
+    def stop(self, seconds: float) -> int | None:
+        """SIGTERM, and SIGKILL after so long. Gives what it ended with; None: killed."""
         self._process.terminate()
         self._process.join(seconds)
+        code = self._process.exitcode
         self.kill()
+        return code
 
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -82,7 +85,8 @@ class Operator:
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
 
 
 class WrongClock:
@@ -108,7 +112,7 @@ class WrongClock:
                 return super().now() + timedelta(seconds=struct.unpack(_TWO, shared[:])[0])
 
             def monotonic(self) -> float:
-                return super().monotonic() * (1.0 + drift)
+                return float(super().monotonic() * (1.0 + drift))
 
             async def sleep(self, seconds: float) -> None:
                 await super().sleep(seconds / (1.0 + drift))

@@ -25,7 +25,7 @@ from tests.faults.fault import Answer
 from tests.faults.process import SEAT_HEADER
 from tests.faults.world import Cluster
 
-_HOP = {"connection", "content-length", "transfer-encoding", "host", "content-encoding"}
+HOP = {"connection", "content-length", "transfer-encoding", "host", "content-encoding"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Servers:
     mlflow: str
 
     @classmethod
-    def of(cls, kubeconfig: Path, mlflow: str) -> "Servers":
-        access = asyncio.run(load_access(str(kubeconfig)))
-        return cls(access, asyncio.run(access.authorization()) or "", mlflow)
+    async def of(cls, kubeconfig: Path, mlflow: str) -> "Servers":
+        access = await load_access(str(kubeconfig))
+        return cls(access, await access.authorization() or "", mlflow)
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -80,7 +80,14 @@ class Relay:
     async def _listen(
         self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     ) -> str:
-        runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.2, handle_signals=False)
+        async def passed_on(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except (aiohttp.ClientError, OSError):  # the server did not answer
+                return cut(request)
+
+        server = web.Server(passed_on)
+        runner = web.ServerRunner(server, shutdown_timeout=0.2, handle_signals=False)
         await runner.setup()
         self._runners.append(runner)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -91,7 +98,7 @@ class Relay:
             headers = tuple(
                 (name, value)
                 for name, value in answer.headers.items()
-                if name.lower() not in _HOP | {"content-type"}
+                if name.lower() not in HOP | {"content-type"}
             )
             kind = answer.headers.get("Content-Type", "application/json")
             return Answer(answer.status, kind, await answer.read(), headers)
@@ -99,7 +106,7 @@ class Relay:
     def upstream(self, system: System, request: web.BaseRequest, body: bytes) -> Any:
         to_kubernetes = system is System.KUBERNETES
         base = self._servers.access.server if to_kubernetes else self._servers.mlflow
-        dropped = _HOP | {SEAT_HEADER.lower()}
+        dropped = HOP | {SEAT_HEADER.lower()}
         headers = {n: v for n, v in request.headers.items() if n.lower() not in dropped}
         if to_kubernetes:
             headers["Authorization"] = self._servers.authorization
@@ -119,26 +126,37 @@ class Relay:
         tls = self._servers.access.tls or True
         return self._session.get(self._servers.access.server + path, headers=headers, ssl=tls)
 
-    async def watch_pods(
-        self, namespace: str, saw: Callable[[dict[str, Any]], Awaitable[None]]
-    ) -> None:
-        """Until cancelled: `saw` is given each pod that comes or changes."""
-        async with self.ask(f"/api/v1/namespaces/{namespace}/pods?watch=true") as answer:
-            async for line in answer.content:
-                event = json.loads(line)
-                if event["type"] in ("ADDED", "MODIFIED"):
-                    await saw(event["object"])
-
     @contextlib.asynccontextmanager
     async def watching_pods(
-        self, namespace: str, saw: Callable[[dict[str, Any]], Awaitable[None]]
+        self,
+        namespace: str,
+        saw: Callable[[dict[str, Any]], Awaitable[None]],
+        failed: Callable[[str], None],
     ) -> AsyncIterator[None]:
-        watch = asyncio.create_task(self.watch_pods(namespace, saw))
+        """`saw` is given each pod that comes or changes; `failed` is told when no more is seen."""
+        watch = asyncio.create_task(self._watch_pods(namespace, saw, failed))
         try:
             yield
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
+
+    async def _watch_pods(
+        self,
+        namespace: str,
+        saw: Callable[[dict[str, Any]], Awaitable[None]],
+        failed: Callable[[str], None],
+    ) -> None:
+        why = "it ended"
+        try:
+            async with self.ask(f"/api/v1/namespaces/{namespace}/pods?watch=true") as answer:
+                async for line in answer.content:
+                    event = json.loads(line)
+                    if event["type"] in ("ADDED", "MODIFIED"):
+                        await saw(event["object"])
+        except Exception as error:
+            why = repr(error)
+        failed(f"the watch of pods, of the tests' own: {why}")
 
 
 def response(answer: Answer) -> web.Response:

@@ -61,15 +61,30 @@ class Result:
 
 
 def grouped(cases: Iterable[Case], size: int) -> list[list[Case]]:
-    """What can be played in one telling: at most `size` calls with one short fault, and as far
-    from each other as there are calls."""
+    """What can be played in one telling: at most `size` calls with one short fault, as far from
+    each other as there are calls. Never two of one name: a write that is tried again is counted as
+    the next of its name, and the second break would befall that."""
     alike: dict[tuple[str, Fault], list[Case]] = {}
     for case in cases:
         alike.setdefault((case.story, case.fault), []).append(case)
-    groups = []
+    groups: list[list[Case]] = []
     for (_, fault), each in alike.items():
         number = math.ceil(len(each) / (size if fault in SHORT_FAULTS else 1))
-        groups += [each[first::number] for first in range(number)]
+        for first in range(number):
+            groups += _of_other_names(each[first::number])
+    return groups
+
+
+def _of_other_names(cases: list[Case]) -> list[list[Case]]:
+    """As few groups as there can be."""
+    groups: list[list[Case]] = []
+    for case in cases:
+        fits = (g for g in groups if all(other.call.name != case.call.name for other in g))
+        group = next(fits, None)
+        if group is None:
+            groups.append([case])
+        else:
+            group.append(case)
     return groups
 
 

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from tests.faults.invariants import Watch
-from tests.faults.line import SECRET, Line, Servers
+from tests.faults.line import SECRET, Line
+from tests.faults.relay import Servers
 from tests.faults.replica import Replica
 from tests.faults.stories import API, GOOD, STORIES, Play, at
 from tests.faults.world import State, World

@@ -25,7 +25,8 @@ from testbed.cluster import Cluster
 from testbed.mlflow import MlflowServer
 from tests.conftest import with_crds
 from tests.faults.calls import System
-from tests.faults.line import Answer, Line, Sent, Servers, lines
+from tests.faults.line import Answer, Line, Sent, lines
+from tests.faults.relay import Servers
 from tests.faults.replica import Replica
 from tests.faults.scene import Promotions, all_ready, make_registry, namespace, new_world
 from tests.faults.stories import API, BAD

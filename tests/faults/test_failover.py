@@ -8,7 +8,7 @@ from testbed.cluster import Cluster
 from testbed.mlflow import MlflowServer
 from tests.faults.failover import Kind, plan
 from tests.faults.failovers import run_pairs, tables, wrong
-from tests.faults.line import Servers
+from tests.faults.relay import Servers
 
 pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(400)]
 SEED = 4

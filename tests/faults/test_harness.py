@@ -335,17 +335,26 @@ def test_results_are_read_back(tmp_path: Path) -> None:
 
 def test_short_faults_are_played_a_few_at_once() -> None:
     cases = [
-        Case(story, replace(SET_ALIAS, nth=nth), fault)
+        Case(story, replace(SET_ALIAS, name=name), fault)
         for story in ("rejected", "chain")
         for fault in (Fault.LOST, Fault.HANG)
-        for nth in range(1, 6)
+        for name in "abcde"
     ]
     groups = grouped(cases, 2)
-    alone = [[nth] for nth in range(1, 6)]
-    expected = 2 * [[1, 4], [2, 5], [3], *alone]  # far from each other, and HANG alone
-    assert [[case.call.nth for case in group] for group in groups] == expected
+    expected = 2 * ["ad", "be", "c", *"abcde"]  # far from each other, and HANG alone
+    assert ["".join(case.call.name for case in group) for group in groups] == expected
     assert {case for group in groups for case in group} == set(cases)
     assert all(len({(case.story, case.fault) for case in group}) == 1 for group in groups)
+
+
+def test_a_write_and_its_next_are_not_broken_in_one_telling() -> None:
+    """The second break would befall the first write's second try."""
+    calls = [
+        replace(SET_ALIAS, name=name, nth=nth)
+        for name, nth in (("a", 1), ("b", 1), ("a", 2), ("c", 1))
+    ]
+    groups = grouped([Case("chain", call, Fault.ERROR) for call in calls], 4)
+    assert [[case.call.name for case in group] for group in groups] == [["a", "b", "c"], ["a"]]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from podium.engine.observation import Claim
 from testbed.cluster import Cluster
 from testbed.mlflow import MlflowServer
 from tests.faults.calls import System
-from tests.faults.line import Line, Sent, Servers, lines
+from tests.faults.line import Line, Sent, lines
+from tests.faults.relay import Servers
 from tests.faults.replica import Replica
 from tests.faults.scene import Promotions, make_registry, namespace, new_world
 from tests.faults.stories import API, GOOD, at

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,8 +17,10 @@ from aiohttp import web
 from tests.faults.calls import System
 from tests.faults.process import SEAT_HEADER
 from tests.faults.relay import Servers
+from tests.faults.schedules import real
 from tests.faults.schedules import wire as wires
 from tests.faults.schedules.network import Break, Breaking, Outage, Sort
+from tests.faults.schedules.real import RealReplica
 from tests.faults.schedules.watching import Bad
 from tests.faults.schedules.wire import Judge, Seat, Wire
 
@@ -162,6 +165,8 @@ async def test_the_lease_names_its_holder_and_is_counted_by_itself() -> None:
         assert there.wire.holder == "a1"
         assert await there.ask("PUT", LEASE, {"holder": "b1_7f"}, "b") == 500
         assert (there.wire.holder, there.wire.writes) == ("a1", 0)
+        await there.ask("PUT", LEASE, {"holder": ""})
+        assert there.wire.holder == "", "released, which is not the same as never held"
 
 
 async def test_what_is_cut_off_goes_on_when_the_line_is_whole() -> None:
@@ -222,6 +227,54 @@ async def test_watches_end_when_the_server_goes_away() -> None:
             there.wire.outages = {System.KUBERNETES: Outage.REFUSED}
             with contextlib.suppress(aiohttp.ClientError):
                 assert not await asyncio.wait_for(watch.content.readline(), 5.0)
+
+
+@dataclass
+class Process:
+    """Of an operator, that ends when a test says so."""
+
+    seat: str
+    ended: bool = False
+    code: int | None = 0
+
+    def pause(self) -> None:
+        pass
+
+    resume = pause
+
+    def kill(self) -> None:
+        self.ended = True
+
+    def stop(self, _: float) -> int | None:
+        self.ended = True
+        return self.code
+
+
+@pytest.mark.parametrize(
+    ("how", "found"),
+    [
+        ("is killed", []),
+        ("is told to stop", []),
+        ("ends before it is killed", ["a1 ended by itself"]),
+        ("stops with an error", ["a1 was told to stop and ended with 1"]),
+    ],
+)
+async def test_a_replica_that_ends_otherwise_than_it_should_is_a_violation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str, found: list[str]
+) -> None:
+    violations: list[str] = []
+    async with scene() as there:
+        process = Process("a1", code=1 if "error" in how else 0)
+        monkeypatch.setattr(real, "Operator", lambda *_: process)
+        wire, note = there.wire, lambda _: None
+        replica = RealReplica("a", "n", wire, tmp_path, None, note, violations.append)
+        replica.start()
+        assert (replica.runs, replica.ended) == (True, False)
+        if "before" in how:
+            process.ended = True
+            assert replica.ended
+        await (replica.stop() if "stop" in how else replica.kill())
+        assert (replica.runs, replica.ended, violations) == (False, False, found)
 
 
 async def _until(true: Callable[[], bool]) -> None:

@@ -11,6 +11,10 @@ import urllib3
 from tests.integration.operator.conftest import Registry
 
 
+class Refused(AssertionError):  # noqa: N818
+    """The API server did not do it. (A story that needs it cannot go on.)"""
+
+
 class Cluster:
     """The API server as its administrator, without kubectl (a thousand trials ask often, over
     connections that are kept). May be used from several threads."""
@@ -30,7 +34,7 @@ class Cluster:
         if answer.status == 404:
             return None
         if answer.status >= 300:
-            raise AssertionError(f"{method} {path}: {answer.data.decode()}")
+            raise Refused(f"{method} {path}: {answer.status}: {answer.data.decode()}")
         return json.loads(answer.data)
 
     def apply(self, path: str, body: Any) -> Any:

@@ -3,6 +3,7 @@ converges; prints the table, and each failing case as a short story.
 """
 
 import argparse
+import asyncio
 import contextlib
 import queue
 import sys
@@ -38,7 +39,7 @@ def run(
     kubeconfig: Path, mlflow: str, wanted: Sequence[Case], folder: Path, slots: int = SLOTS
 ) -> Iterator[Result]:
     """Plays the cases side by side and gives each result as it comes."""
-    api = Api(Servers.of(kubeconfig, mlflow))
+    api = Api(asyncio.run(Servers.of(kubeconfig, mlflow)))
     with contextlib.suppress(
         urllib.error.HTTPError
     ):  # it is there; many slots would make it at once

@@ -161,7 +161,11 @@ async def _all_real(
 
     async def one(seed: str) -> Told:
         async with turn:
-            outcome = await real.play(both, drawn.schedule(seed), drawn.broken)
+            schedule = drawn.schedule(seed)
+            try:
+                outcome = await real.play(both, schedule, drawn.broken)
+            except Exception as error:  # one schedule does not end the run of all
+                outcome = Outcome(schedule, [f"the tests ended with {error!r}"])
         if outcome.violations:
             _say(outcome, logs)
         return _summed(outcome)
@@ -187,7 +191,7 @@ def many_real(seeds: range, drawn: Drawn, at_once: int, logs: Path | None) -> in
             total.add(told)
             print(f"{total.played} of {len(seeds)}: seed {told.seed}, {told.seconds:.0f} s")
 
-    with servers(name="schedules") as both:
+    with servers(name="schedules") as both, contextlib.suppress(KeyboardInterrupt):
         asyncio.run(add_all(both))
     print("\n".join(["", *total.lines()]))
     return 1 if total.failed else 0

@@ -4,7 +4,7 @@ being in is when people interfere.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from podium.cluster.election import LEASE_SECONDS
@@ -29,13 +29,14 @@ class Checks:
         meddled: bool,
         containers: Containers,
         holder: Callable[[], str | None],
+        deleted: Collection[str] = (),
     ) -> None:
         """`accuracies` of every version that there ever was; `holder` says who has the Lease, as
         the API server has it, and not for how long still."""
         if meddled:  # people and nodes change how many pods there are
             story = replace(story, sags=True)
         self._world = world
-        self._watch = Watch(world, story)
+        self._watch = Watch(world, story, deleted=deleted)
         self._accuracies = accuracies
         self._containers = containers
         self.holder = holder

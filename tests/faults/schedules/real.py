@@ -10,15 +10,18 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from tests.faults.calls import Asked
 from tests.faults.containers import Containers
 from tests.faults.harness import KeptRegistry
 from tests.faults.process import Operator, WrongClock
 from tests.faults.relay import Servers
 from tests.faults.schedules.checks import Checks
+from tests.faults.schedules.network import Sender
 from tests.faults.schedules.replica import REPAIR_SECONDS
-from tests.faults.schedules.schedule import REPLICAS, Schedule
+from tests.faults.schedules.schedule import FAR, REPLICAS, ClockSet, Injection, Schedule
 from tests.faults.schedules.trial import Outcome, Trial
 from tests.faults.schedules.watching import Bad
 from tests.faults.schedules.wire import Judge, Seat, Wire
@@ -36,11 +39,16 @@ class _User(KeptRegistry):
     def __init__(self, uri: str) -> None:
         super().__init__(uri)
         self.accuracies: dict[str, float] = {}  # of every version that there ever was
+        self.deleted: set[str] = set()  # noted first: a check may look while it is deleted
 
     def register(self, model: str, **metrics: float) -> str:
         version = super().register(model, **metrics)
         self.accuracies[version] = metrics["accuracy"]
         return version
+
+    def delete_version(self, model: str, version: str) -> None:
+        self.deleted.add(version)
+        super().delete_version(model, version)
 
 
 class _Clock:
@@ -80,13 +88,15 @@ class RealReplica:
         folder: Path,
         breaks: str | None,
         note: Callable[[str], None],
+        violated: Callable[[str], None],
     ) -> None:
-        self.name, self._breaks = name, breaks
+        self.name, self._breaks, self._violated = name, breaks, violated
         self.bad = Bad()
         self.clock = _Clock(WrongClock(folder / f"{name}.clock"))
         self.process: Seat | None = None
         self._namespace, self._wire, self._folder, self._note = namespace, wire, folder, note
         self._operator: Operator | None = None
+        self._ending = False  # by us
         self._starts = 0
 
     @property
@@ -96,7 +106,7 @@ class RealReplica:
     @property
     def ended(self) -> bool:
         """By itself."""
-        return self.runs and self._operator is not None and self._operator.ended
+        return self._operator is not None and not self._ending and self._operator.ended
 
     def start(self) -> None:
         self._starts += 1
@@ -110,7 +120,7 @@ class RealReplica:
             self.clock.worn,
             ("--repair-interval", f"{REPAIR_SECONDS:.0f}"),
         )
-        self._operator = operator
+        self._operator, self._ending = operator, False
         self.process = Seat(self.name, seat, self.bad, operator.pause, operator.resume)
         self._wire.seats[seat] = self.process
 
@@ -120,12 +130,20 @@ class RealReplica:
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL after thirty seconds."""
-        await self._end("is told to stop", lambda operator: operator.stop(STOP_SECONDS))
+        await self._end("is told to stop", self._stop)
+
+    def _stop(self, operator: Operator) -> None:
+        code = operator.stop(STOP_SECONDS)
+        if code:
+            self._violated(f"{operator.seat} was told to stop and ended with {code}")
 
     async def _end(self, how: str, end: Callable[[Operator], None]) -> None:
         operator, process = self._operator, self.process
         if operator is None or process is None:
             return
+        if self.ended:
+            self._violated(f"{operator.seat} ended by itself")
+        self._ending = True
         self._note(f"{self.name} {how}")
         await asyncio.to_thread(end, operator)
         process.dead = True
@@ -161,12 +179,15 @@ class RealTrial(Trial):
             schedule.meddled,
             self.containers,
             lambda: wire.holder,
+            user.deleted,
         )
         wire.judge = Judge(self.checks.sends, self._wrote, self.kill, self.freeze, self.note)
         self.network = wire
-        names = REPLICAS[: schedule.replicas]
+        names, found = REPLICAS[: schedule.replicas], outcome.violations
         self.replicas = {
-            name: RealReplica(name, self.world.namespace, wire, folder, breaks, self.note)
+            name: RealReplica(
+                name, self.world.namespace, wire, folder, breaks, self.note, found.append
+            )
             for name in names
         }
         self.play = Play(self.world, self._alive, patience=PATIENCE)
@@ -180,9 +201,12 @@ class RealTrial(Trial):
         for replica in self.replicas.values():
             await replica.kill()
 
-    def _wrote(self, *about: object) -> None:
+    def _wrote(self, seat: Sender, asked: Asked, late: bool) -> None:
         self._user.changed()
-        self.checks.wrote(*about)  # type: ignore[arg-type]
+        try:
+            self.checks.wrote(seat, asked, late)
+        except Exception as error:  # what cannot be judged does not hold
+            self.outcome.violations.append(f"after {asked.name}: cannot be judged: {error!r}")
 
     def _alive(self) -> None:
         for replica in self.replicas.values():
@@ -191,8 +215,8 @@ class RealTrial(Trial):
 
 
 async def play(servers: Servers, schedule: Schedule, breaks: str | None = None) -> Outcome:
-    outcome = Outcome(schedule)
-    began = time.monotonic()
+    outcome = Outcome(replace(schedule, injections=tuple(map(_nearer, schedule.injections))))
+    schedule, began = outcome.schedule, time.monotonic()
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podium-schedule-")))
         wire = await stack.enter_async_context(Wire(servers))
@@ -200,13 +224,19 @@ async def play(servers: Servers, schedule: Schedule, breaks: str | None = None) 
         namespace = f"/api/v1/namespaces/{trial.world.namespace}"
         stack.push_async_callback(asyncio.to_thread, servers.cluster.call, "DELETE", namespace)
         stack.push_async_callback(trial.end)
-        pods = wire.watching_pods(trial.world.namespace, trial.containers.saw)
+        failed = outcome.violations.append
+        pods = wire.watching_pods(trial.world.namespace, trial.containers.saw, failed)
         await stack.enter_async_context(pods)
         await trial.judged()
         await trial.end()
         _read_logs(folder, outcome)
     outcome.simulated = outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _nearer(one: Injection) -> Injection:
+    """A clock that is set back delays each deadline by as much, and an hour is real here."""
+    return replace(one, by=max(one.by, -FAR)) if isinstance(one, ClockSet) else one
 
 
 def _read_logs(folder: Path, outcome: Outcome) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from tests.faults.calls import System
 from tests.faults.containers import Containers
 from tests.faults.schedules.loop import START
-from tests.faults.world import Cluster, State, World
+from tests.faults.world import Cluster, Refused, State, World
 from tests.integration.operator.conftest import Registry
 from tests.models.http import Answered, Asked, query_of
 from tests.models.kinds import kind_of
@@ -126,7 +126,7 @@ class _Hands(Cluster):
         if answer.status == 404:
             return None
         if answer.status >= 300:
-            raise AssertionError(f"{method} {path}: {answer.body.decode()}")
+            raise Refused(f"{method} {path}: {answer.status}: {answer.body.decode()}")
         return json.loads(answer.body)
 
 

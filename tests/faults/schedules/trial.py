@@ -185,9 +185,17 @@ class Trial:
         self._arm()
         self.note("the story begins")
         happening = [asyncio.create_task(self._happen(one)) for one in self.schedule.injections]
-        await self._drive()
-        await asyncio.gather(*happening)
-        await self._calm()
+        try:
+            await self._drive()
+            await asyncio.gather(*happening)
+            await self._calm()
+            await self._end()
+        finally:
+            for task in (*happening, *self._tasks):
+                task.cancel()
+            await asyncio.gather(*happening, *self._tasks, return_exceptions=True)
+
+    async def _end(self) -> None:
         self.note("nothing more goes wrong")
         end = self.checks.consistent if self.schedule.meddled else self.story.end
         await self.play.wait("the end of the story", end)

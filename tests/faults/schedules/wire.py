@@ -115,7 +115,7 @@ class Wire(Relay):
         self.armed = False
         self.writes = 0  # that took effect, the Lease's left out
         self.arrived: Counter[System] = Counter()  # requests, the Lease's left out
-        self.holder: str | None = None  # of the Lease, by its seat
+        self.holder: str | None = None  # of the Lease, by its seat; None: nobody ever held it
         self._seen: Counter[Sort] = Counter()
         self._last: dict[tuple[System, str], Answer] = {}
         self._judging = asyncio.Lock()
@@ -221,7 +221,7 @@ class Wire(Relay):
             self._last[request.key] = answer
         if request.sort is Sort.LEASE and request.raw.method != "GET" and answer.status < 300:
             held_by = (json.loads(answer.body).get("spec") or {}).get("holderIdentity") or ""
-            self.holder = held_by.partition("_")[0] or None
+            self.holder = held_by.partition("_")[0]  # empty: it was released
         if request.sort is Sort.WRITE and named and answer.status < 300:
             self.writes += 1
             async with self._judging:

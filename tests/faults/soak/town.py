@@ -2,6 +2,7 @@
 operator, MLflow and the API server; all of which can be restarted.
 """
 
+import asyncio
 import http.client
 import signal
 import subprocess
@@ -119,7 +120,7 @@ class OperatorProcess:
 class Town:
     def __init__(self, bed: Bed, mlflow: MlflowServer, count: int, folder: Path) -> None:
         self.bed, self.mlflow = bed, mlflow
-        self.api = Api(Servers.of(bed.kubeconfig, mlflow.uri))
+        self.api = Api(asyncio.run(Servers.of(bed.kubeconfig, mlflow.uri)))
         self.registry = Registry(mlflow.uri)
         self.operator = OperatorProcess(bed.kubeconfig, folder / "operator.log")
         self.quarters = [self._quarter(number) for number in range(count)]
