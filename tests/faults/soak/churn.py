@@ -117,6 +117,9 @@ class Churn:
         self._town.api.call("DELETE", path)
         self._town.promote(quarter)
 
+    def renew(self, quarter: Quarter) -> None:
+        self._town.renew(quarter)
+
     def forget(self, quarter: Quarter) -> None:
         """Status is lost, as after a restore from a backup."""
         path = quarter.world.path("modelpromotions", quarter.name) + "/status"
@@ -138,4 +141,5 @@ _DEEDS: dict[str, tuple[Deed, int]] = {
     "suspend, or no longer": (Churn.suspend, 6),
     "deleted and made again": (Churn.make_anew, 2),
     "status lost": (Churn.forget, 1),
+    "a model given up for another": (Churn.renew, 10),
 }

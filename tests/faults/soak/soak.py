@@ -32,10 +32,9 @@ PEACE = 240.0  # seconds within which everything converges once nobody disturbs 
 OUTAGE_ENDS = 180.0  # seconds after the last one began
 LOOK_EVERY, LEDGER_EVERY = 1.5, 20.0
 
-# What counts as flat in the second half of the last process' life. The ledger and the versions
-# that the churn adds stay in memory as long as their model is watched: about 2 KiB a version, in
-# all under 2 MiB an hour at this pace; and malloc keeps its high-water mark. A leak of one object
-# of 1 KiB per pass would be more than 10 MiB an hour.
+# What counts as flat in the second half of the last process' life. The town does not grow (a model
+# lives nine minutes on average), but malloc keeps its high-water mark. A leak of one object of
+# 1 KiB per pass would be more than 10 MiB an hour.
 MOST_MIB_PER_HOUR = 8.0
 MOST_DESCRIPTORS_MORE = 10
 

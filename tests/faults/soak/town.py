@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import urllib.error
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,13 +124,15 @@ class Town:
         self.api = Api(asyncio.run(Servers.of(bed.kubeconfig, mlflow.uri)))
         self.registry = Registry(mlflow.uri)
         self.operator = OperatorProcess(bed.kubeconfig, folder / "operator.log")
+        self._made: Counter[int] = Counter()
         self.quarters = [self._quarter(number) for number in range(count)]
 
     def _quarter(self, number: int) -> Quarter:
+        self._made[number] += 1
         world = World(self.api, self.registry, NAMESPACE)
-        world.model = f"soak {number:02}"
+        world.model = f"soak {number:02} {self._made[number]}"
         return Quarter(
-            name=f"p-{number:02}",
+            name=f"p-{number:02}-{self._made[number]}",
             world=world,
             by_version=number % 3 == 1,
             approved=number % 4 == 2,
@@ -143,12 +146,30 @@ class Town:
         world = self.quarters[0].world
         world.apply("modelregistries", _object("ModelRegistry", "mlflow", spec))
         for each in self.quarters:
-            self.registry.create(each.world.model)
-            self.register(each, "good")
-            self.move(each, "1")
-            self.deploy(each)
-            self.promote(each)
+            self._furnish(each)
         self.operator.start()
+
+    def _furnish(self, quarter: Quarter) -> None:
+        self.registry.create(quarter.world.model)
+        self.register(quarter, "good")
+        self.move(quarter, "1")
+        self.deploy(quarter)
+        self.promote(quarter)
+
+    def renew(self, quarter: Quarter) -> None:
+        """A model is given up, with all that belongs to it; another has come in its place. So the
+        town does not grow, and what the operator keeps of what is gone would be seen."""
+        number = self.quarters.index(quarter)
+        new = self._quarter(number)
+        self._furnish(new)
+        self.quarters[number] = new
+        self.api.call("DELETE", quarter.world.path("modelpromotions", quarter.name))
+        self.api.call("DELETE", quarter.world.path("deployments", quarter.name, "apps/v1"))
+        for said in range(1, quarter.said + 1):
+            name = f"{quarter.name}-{said}"
+            self.api.call("DELETE", quarter.world.path("promotiondecisions", name))
+        body = {"name": quarter.world.model}
+        self.registry.call("DELETE", "registered-models/delete", body)
 
     def register(self, quarter: Quarter, kind: str) -> str:
         accuracy = BAD if kind == "bad" else GOOD
