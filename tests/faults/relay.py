@@ -55,6 +55,7 @@ class Relay:
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._runners: list[web.ServerRunner] = []
+        self._busy: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
         self._session = _session()
@@ -68,6 +69,9 @@ class Relay:
     async def __aexit__(self, *_: object) -> None:
         for runner in self._runners:
             await runner.cleanup()
+        for task in self._busy:
+            task.cancel()
+        await asyncio.gather(*self._busy, return_exceptions=True)
         await self._session.close()
         await self._to_mlflow.close()
 
@@ -81,10 +85,15 @@ class Relay:
         self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     ) -> str:
         async def passed_on(request: web.BaseRequest) -> web.StreamResponse:
+            task = asyncio.current_task()
+            assert task is not None
+            self._busy.add(task)  # aiohttp forgets it when its client is gone
             try:
                 return await handler(request)
             except (aiohttp.ClientError, OSError):  # the server did not answer
                 return cut(request)
+            finally:
+                self._busy.discard(task)
 
         server = web.Server(passed_on)
         runner = web.ServerRunner(server, shutdown_timeout=0.2, handle_signals=False)
