@@ -161,9 +161,7 @@ def rollback(seen: Observation, now: datetime, said: PromotionDecision) -> Decis
         return _refuse(seen, said, "the ledger names no earlier champion; name a version")
     if trouble := _no_destination(seen, to, leaving):
         return _refuse(seen, said, trouble)
-    back = moving or begin(
-        seen, now, leaving, Origin.DECISION, phase=Phase.ROLLING_BACK, previous=seen.alias
-    )
+    back = moving or begin(seen, now, leaving, Origin.DECISION, previous=seen.alias)
     return _send_back(seen, now, said, back, to)
 
 

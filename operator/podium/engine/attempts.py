@@ -46,14 +46,13 @@ def begin(
     version: str,
     origin: Origin,
     *,
-    phase: Phase = Phase.VALIDATING,
     previous: str | None,
 ) -> AttemptStatus:
     """`previous`: where the alias is, or was before somebody moved it."""
     return AttemptStatus(
         id=f"{version}-{move_id(seen, now, origin)[:6]}",
         version=version,
-        phase=phase,
+        phase=Phase.VALIDATING,
         origin=origin,
         started_at=now,
         phase_started_at=now,

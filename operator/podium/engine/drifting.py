@@ -125,7 +125,7 @@ def _restart_what_followed(seen: Observation, now: datetime) -> Decision:
     """A container that started meanwhile loaded the other version."""
     champion = seen.alias
     assert champion is not None
-    attempt = begin(seen, now, champion, Origin.DRIFT, phase=Phase.ROLLING_BACK, previous=champion)
+    attempt = begin(seen, now, champion, Origin.DRIFT, previous=champion)
     message = "somebody moved the alias, and back"
     return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=champion)
 
@@ -157,14 +157,7 @@ def _revert(seen: Observation, now: datetime, why: str) -> Decision | None:
         return None
     if seen.spec.suspend:
         return stall(seen, Reason.ALIAS_DRIFT, f"suspended: {_drift_words(seen)}")
-    attempt = begin(
-        seen,
-        now,
-        seen.alias or champion,
-        Origin.DRIFT,
-        phase=Phase.ROLLING_BACK,
-        previous=champion,
-    )
+    attempt = begin(seen, now, seen.alias or champion, Origin.DRIFT, previous=champion)
     message = f"{why} to {seen.alias or 'nothing'}"
     return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=to)
 

@@ -399,6 +399,17 @@ def test_a_retry_of_a_version_that_a_person_took_back_is_refused() -> None:
     assert w.alias == "1"
 
 
+def test_force_is_refused() -> None:
+    w = grown(approval={"required": 0})
+    w.spec["approval"] = {"required": 1}
+    w.register("3")
+    w.until("AwaitingApproval")
+    name = w.say(DecisionAction.FORCE, version="3")
+    w.steps()
+    assert w.answers[name][0] is DecisionOutcome.REFUSED
+    assert w.alias == "2"
+
+
 def test_releasing_a_hold_does_not_try_a_refused_version_again() -> None:
     w = grown()
     w.register("3", verdict=Verdict.FAIL)

@@ -371,6 +371,14 @@ class TestInputs:
         assert self.digest(one) == self.digest(two)
         assert self.digest(one, compared(UP)) != self.digest(two, compared(UP))
 
+    def test_the_tag_that_a_gate_asks_for_is_an_input(self) -> None:
+        gate = Gate(name="reviewed", tag=TagGate(key="reviewed", values=("yes",)))
+        digests = [
+            self.digest(GateFacts(candidate=VersionFacts(state("7", **tags))), gate)
+            for tags in ({}, {"reviewed": "no"}, {"reviewed": "no", "team": "b"})
+        ]
+        assert digests[0] != digests[1] == digests[2]
+
     def test_an_outage_is_no_input(self) -> None:
         down = GateFacts(candidate=VersionFacts(state("7"), Unreadable("down")))
         assert self.digest(down) is None
@@ -414,6 +422,14 @@ def test_every_word() -> None:
         told += [f"{name}: gate {said.name}{dry}, {said.verdict}", f"  {said.message}"]
         told += [f"  value {said.value}, bound {said.bound}"]
     compare("\n".join(told) + "\n", Path(__file__).parent / "words.txt")
+
+
+@pytest.mark.parametrize(("number", "more"), [(10, False), (11, True)])
+def test_of_the_metrics_that_are_there_ten_are_named(number: int, more: bool) -> None:
+    metrics = {f"m{n:02}": 1.0 for n in range(number)}
+    said = evaluate(at_least("0.9"), candidate(**metrics), NOW).message
+    assert "m09" in said and "m10" not in said
+    assert (", ..." in said) == more
 
 
 def test_what_follows_a_gate_that_does_not_count_is_an_input_too() -> None:
