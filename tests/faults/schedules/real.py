@@ -134,7 +134,7 @@ class RealReplica:
 
     def _stop(self, operator: Operator) -> None:
         code = operator.stop(STOP_SECONDS)
-        if code:
+        if code is not None and code > 0:  # else a signal ended it, before it could hear this one
             self._violated(f"{operator.seat} was told to stop and ended with {code}")
 
     async def _end(self, how: str, end: Callable[[Operator], None]) -> None:
