@@ -126,19 +126,24 @@ def apiserver(where: ClusterDir, plan: Plan, binaries: Mapping[str, Path]) -> Co
 
 
 def controller_manager(where: ClusterDir, plan: Plan, binaries: Mapping[str, Path]) -> Component:
+    argv = [
+        str(binaries["kube-controller-manager"]),
+        f"--kubeconfig={where.kubeconfig}",
+        "--leader-elect=false",
+        "--use-service-account-credentials",
+        f"--service-account-private-key-file={where.secrets / 'sa.key'}",
+        # Without it kube-root-ca.crt is empty and pods cannot verify the API server.
+        f"--root-ca-file={where.apiserver_certs / 'apiserver.crt'}",
+        "--secure-port=0",
+        "--controllers=*,-node-ipam-controller,-service-lb-controller",
+    ]
+    if plan.simulated_nodes:
+        # The pods of a node that counts as lost (an API server that was away, a machine that was
+        # slow) are made not ready, and kwok, other than a kubelet, never makes them ready again.
+        argv.append("--node-monitor-grace-period=10m")
     return Component(
         name="kube-controller-manager",
-        argv=(
-            str(binaries["kube-controller-manager"]),
-            f"--kubeconfig={where.kubeconfig}",
-            "--leader-elect=false",
-            "--use-service-account-credentials",
-            f"--service-account-private-key-file={where.secrets / 'sa.key'}",
-            # Without it kube-root-ca.crt is empty and pods cannot verify the API server.
-            f"--root-ca-file={where.apiserver_certs / 'apiserver.crt'}",
-            "--secure-port=0",
-            "--controllers=*,-node-ipam-controller,-service-lb-controller",
-        ),
+        argv=tuple(argv),
         address="",
         healthy=lambda: find(where, "kube-controller-manager") is not None,
         env={},

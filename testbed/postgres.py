@@ -26,11 +26,13 @@ END_WITHIN_SECONDS = 15.0
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of loopback that nothing listens on just now. Below those that the kernel gives
+    to connections: one of these may be in use when a server has started at last."""
+    while True:
+        port = secrets.randbelow(18_000) + 12_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class PostgresServer:
