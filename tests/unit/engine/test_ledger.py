@@ -267,11 +267,10 @@ def test_status_stays_under_32_kib(letter: str) -> None:
     approvals = [ApprovalStatus(decision="d" * 253, by=clip(text, NAME_SHOWN)) for _ in range(10)]
     for number in range(100000001, 100000031):
         seen = w.observe()
-        attempt = begin(
-            seen, w.now, str(number), Origin.CANDIDATE, phase=Phase.VERIFYING, previous="100000000"
-        )
+        attempt = begin(seen, w.now, str(number), Origin.CANDIDATE, previous="100000000")
         attempt = structs.replace(
             attempt,
+            phase=Phase.VERIFYING,
             gates=verdicts,
             approvals=tuple(approvals),
             evidence_digest="sha256:" + "0" * 64,
