@@ -49,20 +49,9 @@ ANSWERS = {
 # Killing around a read is left out: the servers are then as they are when the operator is killed
 # before its next write, which is a case of its own, and nothing else of it is left.
 READ_FAULTS = (Fault.LOST, Fault.THROTTLED, Fault.ERROR, Fault.BROKEN, Fault.STALE)
-# Over when the next call comes, so a few calls of one story can be broken by them, one after the
-# other. HANG takes too long, and the others meet with what follows.
-SHORT_FAULTS = frozenset(
-    {
-        Fault.KILL_BEFORE,
-        Fault.KILL_AFTER,
-        Fault.LOST,
-        Fault.CONFLICT,
-        Fault.THROTTLED,
-        Fault.ERROR,
-        Fault.BROKEN,
-        Fault.STALE,
-    }
-)
+# One telling of a story for each call: the one takes a second operator's Lease, with the other the
+# story is over. All others pass, or (LATE, LAGGING) come one after the other in the end.
+ALONE = frozenset({Fault.PAUSED, Fault.DELETED})
 ONE_CALL_FAULTS = (
     Fault.KILL_BEFORE,
     Fault.KILL_AFTER,

@@ -221,9 +221,9 @@ async def _play(trial: Trial, story: Story, proxy: Proxy) -> list[str]:
             return await _left_alone(proxy)
         deleted.cancel()
         found = await told
-        if proxy.holds_late():
+        while proxy.holds_late():
             found += await _repaired(trial, play, story, proxy)
-        if proxy.shows_the_past():
+        while proxy.shows_the_past():
             await proxy.lag()
             found += await _ended(trial, play, story, proxy)
     except AssertionError as error:

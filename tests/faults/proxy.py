@@ -5,8 +5,9 @@ nothing about what is right: that is `invariants`.
 import asyncio
 import contextlib
 import json
-from collections.abc import Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -65,10 +66,11 @@ class Proxy(Relay):
         self._answers: dict[str, list[Answer]] = {}  # of reads: those that differ, oldest first
         self._background: set[asyncio.Task[None]] = set()
         self._wrote = asyncio.Event()
-        self._resting = asyncio.Event()
+        self._held: list[Callable[[], Awaitable[Answer]]] = []  # to take effect in the end
         self._away_since: float | None = None
         self._grace = 0.0
-        self._shown: Answer | None = None  # the LIST of promotions of an earlier time
+        self._past: list[tuple[Call, Answer]] = []  # LISTs of promotions, to be shown in the end
+        self._shown: Answer | None = None  # the one that is shown
         self._lagging: asyncio.Event | None = None
         self._leader: str | None = None
         self.deleted = asyncio.Event()
@@ -91,20 +93,20 @@ class Proxy(Relay):
     # What the trial does at rest
 
     def holds_late(self) -> bool:
-        return self._fault is Fault.LATE and bool(self.fired) and not self._resting.is_set()
+        return bool(self._held)
 
     async def release(self) -> None:
-        """What was held takes effect now, long after its sender's end."""
-        self._resting.set()
-        await asyncio.gather(*self._background)
+        """What was held longest takes effect now, long after its sender's end."""
+        await self._held.pop(0)()
 
     def shows_the_past(self) -> bool:
-        return self._fault is Fault.LAGGING and self._shown is not None and not self.fired
+        return bool(self._past)
 
     async def lag(self) -> None:
         """A new operator sees promotions as they were, until its watch catches up. A read of the
         one promotion is never old: the API server's are quorum reads."""
-        self.fired = set(self._at)
+        call, self._shown = self._past.pop(0)
+        self.fired.add(call)
         self._lagging = asyncio.Event()
         await self._trial.kill()
         await self._catch_up()
@@ -214,7 +216,7 @@ class Proxy(Relay):
             return response(older or answer)
         if fault is Fault.LAGGING:
             answer = await self._do(system, request, body, asked)
-            self._shown = await self._list_promotions(request.rel_url.raw_path)
+            self._past.append((call, await self._list_promotions(request.rel_url.raw_path)))
             return response(answer)
         self.fired.add(call)
         if fault in (Fault.DELAYED, Fault.LATE, Fault.PAUSED):
@@ -265,8 +267,10 @@ class Proxy(Relay):
             answer = await self._later(PAUSED_SECONDS, system, request, body, asked)
             await self._trial.resume()
             return response(answer)
-        limit = DELAYED_SECONDS if fault is Fault.DELAYED else None
-        self._go_on(self._later(limit, system, request, body, asked))
+        if fault is Fault.LATE:
+            self._held.append(partial(self._do_late, system, request, body, asked))
+        else:
+            self._go_on(self._later(DELAYED_SECONDS, system, request, body, asked))
         return await self._end(request)
 
     def _go_on(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -275,20 +279,17 @@ class Proxy(Relay):
         task.add_done_callback(self._background.discard)
 
     async def _later(
-        self,
-        limit: float | None,
-        system: System,
-        request: web.BaseRequest,
-        body: bytes,
-        asked: Asked,
+        self, limit: float, system: System, request: web.BaseRequest, body: bytes, asked: Asked
     ) -> Answer:
-        """After the next operator has written something; `limit` None: when all is at rest."""
-        if limit is None:
-            await self._resting.wait()
-        else:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limit):
-                    await self._wrote.wait()
+        """After the next operator has written something."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._wrote.wait()
+        return await self._do_late(system, request, body, asked)
+
+    async def _do_late(
+        self, system: System, request: web.BaseRequest, body: bytes, asked: Asked
+    ) -> Answer:
         answer = await self._do(system, request, body, asked)
         if answer.status < 300:
             self.late.append(asked)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from tests.faults.calls import Call, System
-from tests.faults.fault import ONE_CALL_FAULTS, SHORT_FAULTS, Fault, faults_of
+from tests.faults.fault import ALONE, ONE_CALL_FAULTS, Fault, faults_of
 
 
 class Word(StrEnum):
@@ -61,31 +61,37 @@ class Result:
 
 
 def grouped(cases: Iterable[Case], size: int) -> list[list[Case]]:
-    """What can be played in one telling: at most `size` calls with one short fault, as far from
-    each other as there are calls. Never two of one name: a write that is tried again is counted as
+    """What can be played in one telling: at most `size` calls with one fault, as far from each
+    other as there are calls. Never two writes of one name: one that is tried again is counted as
     the next of its name, and the second break would befall that."""
     alike: dict[tuple[str, Fault], list[Case]] = {}
     for case in cases:
         alike.setdefault((case.story, case.fault), []).append(case)
     groups: list[list[Case]] = []
     for (_, fault), each in alike.items():
-        number = math.ceil(len(each) / (size if fault in SHORT_FAULTS else 1))
+        number = math.ceil(len(each) / (1 if fault in ALONE else size))
         for first in range(number):
-            groups += _of_other_names(each[first::number])
+            groups += _without_retries(each[first::number])
     return groups
 
 
-def _of_other_names(cases: list[Case]) -> list[list[Case]]:
+def _without_retries(cases: list[Case]) -> list[list[Case]]:
     """As few groups as there can be."""
     groups: list[list[Case]] = []
     for case in cases:
-        fits = (g for g in groups if all(other.call.name != case.call.name for other in g))
+        fits = (g for g in groups if not any(_may_be_a_retry(case, other) for other in g))
         group = next(fits, None)
         if group is None:
             groups.append([case])
         else:
             group.append(case)
     return groups
+
+
+def _may_be_a_retry(case: Case, other: Case) -> bool:
+    """Of a read what comes after another write is none; and LAGGING lets every call through."""
+    same = case.call.name == other.call.name
+    return same and case.call.writes and case.fault is not Fault.LAGGING
 
 
 @dataclass

@@ -183,6 +183,17 @@ async def test_a_late_call_takes_effect_when_all_is_at_rest() -> None:
         assert await there.proxy.writes_beyond(1, 0.05)
 
 
+async def test_late_calls_take_effect_one_after_the_other() -> None:
+    async with scene(Fault.LATE, SET_ALIAS, WRITE_STATUS) as there:
+        await there.set_alias()
+        await there.ask("PUT", STATUS, {})
+        for reached in ([f"POST {ALIAS}"], [f"POST {ALIAS}", f"PUT {STATUS}"]):
+            assert there.proxy.holds_late()
+            await there.proxy.release()
+            assert there.upstream.reached == reached
+        assert not there.proxy.holds_late()
+
+
 async def test_a_paused_operators_call_takes_effect_beside_the_next() -> None:
     async with scene(Fault.PAUSED, SET_ALIAS) as there:
         paused = asyncio.create_task(there.set_alias())
@@ -333,15 +344,15 @@ def test_results_are_read_back(tmp_path: Path) -> None:
     assert again.words() == {"violated": 1}
 
 
-def test_short_faults_are_played_a_few_at_once() -> None:
+def test_most_faults_are_played_a_few_at_once() -> None:
     cases = [
         Case(story, replace(SET_ALIAS, name=name), fault)
         for story in ("rejected", "chain")
-        for fault in (Fault.LOST, Fault.HANG)
+        for fault in (Fault.LOST, Fault.PAUSED)
         for name in "abcde"
     ]
     groups = grouped(cases, 2)
-    expected = 2 * ["ad", "be", "c", *"abcde"]  # far from each other, and HANG alone
+    expected = 2 * ["ad", "be", "c", *"abcde"]  # far from each other, and PAUSED alone
     assert ["".join(case.call.name for case in group) for group in groups] == expected
     assert {case for group in groups for case in group} == set(cases)
     assert all(len({(case.story, case.fault) for case in group}) == 1 for group in groups)
@@ -355,6 +366,18 @@ def test_a_write_and_its_next_are_not_broken_in_one_telling() -> None:
     ]
     groups = grouped([Case("chain", call, Fault.ERROR) for call in calls], 4)
     assert [[case.call.name for case in group] for group in groups] == [["a", "b", "c"], ["a"]]
+
+
+@pytest.mark.parametrize(
+    ("fault", "calls"),
+    [
+        (Fault.LAGGING, [WRITE_STATUS, replace(WRITE_STATUS, nth=2)]),  # which tries nothing again
+        (Fault.ERROR, [READ_MODEL, replace(READ_MODEL, after="a write")]),
+    ],
+)
+def test_what_is_no_second_try_is_broken_in_one_telling(fault: Fault, calls: list[Call]) -> None:
+    cases = [Case("chain", call, fault) for call in calls]
+    assert grouped(cases, 2) == [cases]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Keeps the API server's Event store small: the second occurrence within an hour m
 and further ones are counted here and written at most every five minutes. Sends nothing.
 """
 
+import hashlib
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -46,8 +47,10 @@ class Note:
         return str(self._metadata.get("name") or "")
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        return (str(self._metadata.get("uid") or ""), self.reason, self.message)
+    def key(self) -> bytes:
+        """A digest, because thousands are remembered and messages are long."""
+        said = (str(self._metadata.get("uid") or ""), self.reason, self.message)
+        return hashlib.blake2b("\0".join(said).encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Step:
     series: Raw | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class _Seen:
     name: str
     first: datetime
@@ -70,7 +73,7 @@ class EventSeries:
     """Remembers the Events of the last hour, the newest few thousand."""
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
-        self._seen: OrderedDict[tuple[str, str, str], _Seen] = OrderedDict()
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
         self._remembered = remembered
 
     def next(self, note: Note, now: datetime) -> Step | None:
@@ -86,10 +89,11 @@ class EventSeries:
 
     def restart(self, note: Note, now: datetime) -> Step:
         """Begins with a new Event, whatever was there before."""
-        unique = f"{int(now.timestamp() * 1e6):x}.{abs(hash(note.key)) & 0xFFFFFF:06x}"
+        key = note.key
+        unique = f"{int(now.timestamp() * 1e6):x}.{key[:3].hex()}"
         name = f"{note.name[:220]}.{unique}"
-        self._seen[note.key] = _Seen(name, first=now, count=1, written=now)
-        self._seen.move_to_end(note.key)
+        self._seen[key] = _Seen(name, first=now, count=1, written=now)
+        self._seen.move_to_end(key)
         while len(self._seen) > self._remembered:
             self._seen.popitem(last=False)
         return Step(name)
