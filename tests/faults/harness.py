@@ -29,6 +29,7 @@ from tests.integration.operator.conftest import Registry
 
 POLL_SECONDS = 1.0
 NOTICED_SECONDS = POLL_SECONDS + 3.0  # a poll, and what a machine full of trials takes for it
+LOOK_SECONDS = 0.5  # a fifth of the API server's work was to be looked at when it was 0.25
 REST_SECONDS = 3.0
 REST_PATIENCE = 30.0
 _PROMOTIONS = "modelpromotions"
@@ -202,7 +203,7 @@ async def run(
 
 async def _play(trial: Trial, story: Story, proxy: Proxy) -> list[str]:
     """What was violated in the end; what was on the way, `watch` has."""
-    play = Play(trial.world, trial.alive)
+    play = Play(trial.world, trial.alive, look_every=LOOK_SECONDS)
     try:
         if not story.starts:
             await asyncio.to_thread(trial.start)

@@ -37,6 +37,7 @@ class Play:
     alive: Callable[[], None]
     do: Perform = asyncio.to_thread
     patience: float = PATIENCE  # seconds
+    look_every: float = 0.25  # seconds
 
     async def wait(
         self, what: str, true: Callable[[State], bool], seconds: float | None = None
@@ -57,7 +58,7 @@ class Play:
                 last, changed = state, now
             if now > min(changed + seconds, began + LONGEST * seconds):
                 raise AssertionError(f"not within {now - began:.0f} s: {what}; {describe(state)}")
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(self.look_every)
 
     async def register(self, accuracy: float) -> str:
         return await self.do(self.world.registry.register, self.world.model, accuracy=accuracy)
