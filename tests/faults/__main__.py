@@ -1,8 +1,8 @@
 """`make faults`: breaks every call of every story, and prints what came of it.
 
 A table calls x faults for each story. A case holds when the fault fired and no invariant of
-`invariants` was violated. Faults that are over at once befall a few calls of one telling, far
-from each other; when anything is violated, or a call does not come, each is played alone. With
+`invariants` was violated. Most faults befall a few calls of one telling, far from each other; when
+anything is violated, or a call does not come, each is played alone. With
 --break, one of the operator's own rules is taken away (`breaks`): then something must be found, or
 the tests do not look.
 """
@@ -34,8 +34,8 @@ from tests.faults.stories import STORIES
 from tests.kubectl import Kubectl
 
 TRIES = 3  # how often status is written while pods start depends on how fast they are
-AT_ONCE = 8  # they mostly wait; on two cores more at once are no faster
-TOGETHER = 6
+AT_ONCE = 12  # they mostly wait; on two cores more at once are no faster
+TOGETHER = 10
 MLFLOWS = 2  # one process of it has one processor
 THREADS = 64
 

@@ -19,7 +19,7 @@ from typing import Any
 from tests.faults.calls import Asked, Call, System
 from tests.faults.containers import Containers
 from tests.faults.fault import Fault
-from tests.faults.invariants import MOVES, Watch
+from tests.faults.invariants import ALIAS, MOVES, Watch
 from tests.faults.process import Operator
 from tests.faults.proxy import LAG_SECONDS, Proxy
 from tests.faults.relay import Servers
@@ -106,6 +106,8 @@ class Trial:
 
     async def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
         self.watch.sends(asked, seat, leader, away)
+        if asked.what == ALIAS:
+            self.watch.moves_to(asked.value, await asyncio.to_thread(self.world.state))
         if self._deleted and asked.what in MOVES:
             self.watch.acts_for(asked, len(await self._promotions()))
 

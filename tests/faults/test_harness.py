@@ -289,6 +289,15 @@ def test_no_target_may_change_while_mlflow_is_away() -> None:
     assert "I4: a target changes while MLflow is away" in there.violations[0]
 
 
+def test_the_alias_may_not_move_to_what_is_in_quarantine() -> None:
+    status = {"quarantined": [{"version": "2"}]}
+    there, seen = watch(), replace(state("1"), promotion={"status": status})
+    there.moves_to("1", seen)
+    assert not there.violations
+    there.moves_to("2", seen)
+    assert there.violations == ["I3: the alias is moved to 2, which is in quarantine"]
+
+
 def test_nothing_may_move_for_a_deleted_promotion() -> None:
     asked = Asked(System.MLFLOW, "post registered-models/alias 2", True, "registered-models/alias")
     there = watch()

@@ -11,7 +11,7 @@ from podium.cluster.election import LEASE_SECONDS
 from tests.faults import calls
 from tests.faults.calls import System
 from tests.faults.containers import Containers
-from tests.faults.invariants import Watch
+from tests.faults.invariants import ALIAS, Watch
 from tests.faults.schedules.network import Sender
 from tests.faults.stories import ENDED, GOOD, Story
 from tests.faults.world import State, World
@@ -93,6 +93,8 @@ class Checks:
             self._watch.story = replace(self._watch.story, good=self._passing())
         before = len(self._watch.violations)
         self._watch.wrote(asked)
+        if asked.what == ALIAS and not late:
+            self._watch.moves_to(asked.value, self._world.state())
         found = self._watch.violations[before:]
         self.violations += [f"{process.name}: {one}" for one in found]
 
