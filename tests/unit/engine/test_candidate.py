@@ -5,11 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from podium.api.decision import DecisionAction
 from podium.api.promotion import Stage
 from podium.api.promotion_status import Verdict
 from podium.engine.candidate import last_archived, once_promoted
 from podium.engine.needs import needs
-from tests.unit.engine.iris import grown, world
+from tests.unit.engine.iris import COMPARE, GATE, grown, world
 from tests.unit.engine.world import World
 
 
@@ -69,3 +70,40 @@ def test_a_selector_that_may_mean_an_older_version_asks_for_all_of_them(selector
     w.spec["candidate"] = {"latest": {}}
     plain = replace(w.observe(), model=first_sight.model)
     assert not needs(plain, w.now).versions
+
+
+@pytest.mark.parametrize("before", [{"latest": {}}, {"version": "3"}], ids=["latest", "pin"])
+def test_a_version_that_failed_is_tried_again_only_by_a_pin_that_is_new(
+    before: dict[str, object],
+) -> None:
+    w = grown()
+    w.spec["candidate"] = before
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    w.broken.clear()
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert w.alias == "2"
+    w.spec["candidate"] = {"alias": "again"}
+    w.aliases["again"] = "3"
+    w.run()
+    assert w.alias == "2", "another selector does not name it"
+    w.spec["candidate"] = {"version": "3"}
+    w.run()
+    assert w.alias == ("3" if "latest" in before else "2")
+
+
+def test_a_version_that_was_not_better_is_compared_again_with_another_champion() -> None:
+    w = grown(gates=[GATE, COMPARE])
+    w.gate_verdicts["better"] = Verdict.FAIL
+    w.register("3")
+    w.run()
+    w.gate_verdicts["better"] = Verdict.PASS
+    w.run()
+    assert w.alias == "2", "refused once"
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert (w.alias, w.served()) == ("3", {"3"})

@@ -83,6 +83,40 @@ def test_a_rollback_to_a_version_that_cannot_be_is_refused(trouble: str) -> None
     assert (w.alias, w.status.hold) == ("2", None)
 
 
+def test_a_rollback_with_nothing_to_go_back_from_or_to_is_refused() -> None:
+    w = world()
+    first = w.say(DecisionAction.ROLLBACK)
+    w.run()
+    w.register("1")
+    w.run()
+    second = w.say(DecisionAction.ROLLBACK)
+    w.run()
+    words = [w.answers[name] for name in (first, second)]
+    assert words == [
+        (DecisionOutcome.REFUSED, "there is no champion to roll back from"),
+        (DecisionOutcome.REFUSED, "the ledger names no earlier champion; name a version"),
+    ]
+    assert (w.alias, w.served()) == ("1", {"1"})
+
+
+@pytest.mark.parametrize(("phase", "to"), [("Verifying", "1"), ("Baking", "3")])
+def test_a_rollback_of_a_move_goes_to_where_the_alias_was_until_its_outcome(
+    phase: str, to: str
+) -> None:
+    """And then to the last one that was promoted, though a person took that back once."""
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.run()
+    w.say(DecisionAction.ROLLBACK, version="1")
+    w.run()
+    w.say(DecisionAction.RELEASE)
+    w.register("4")
+    w.until(phase)
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert (w.alias, w.served(), w.phase) == (to, {to}, "RolledBack")
+
+
 def test_a_rollback_that_runs_is_not_sent_to_a_version_that_cannot_be() -> None:
     w = grown()
     w.register("3")
@@ -125,6 +159,17 @@ def test_an_approval_of_another_attempt_has_no_effect() -> None:
     w.steps()
     assert w.answers[name][0] is DecisionOutcome.EXPIRED
     assert w.phase == "AwaitingApproval"
+
+
+def test_an_approval_of_a_version_that_is_deleted_meanwhile_moves_nothing() -> None:
+    w = world(approval={"required": 1})
+    w.register("1")
+    w.until("AwaitingApproval")
+    name = approved(w)
+    w.delete("1")
+    w.run()
+    assert w.answers[name][0] is DecisionOutcome.APPLIED
+    assert (w.alias, w.phase) == (None, "Superseded")
 
 
 def test_an_approval_before_it_is_asked_for_has_no_effect() -> None:
@@ -349,6 +394,14 @@ def test_a_hold_waits_before_the_move_and_not_after_it() -> None:
     w.say(DecisionAction.HOLD)
     w.run()
     assert (w.alias, w.phase) == ("3", "Promoted")
+
+
+def test_why_a_person_decided_is_in_the_ledger() -> None:
+    w = grown()
+    w.say(DecisionAction.HOLD, reason="audit week", by="zoe")
+    w.run()
+    entry = w.status.history[-1]
+    assert (entry.action, entry.reason, entry.by) == (EntryAction.HELD, "audit week", "zoe")
 
 
 def test_a_retry_is_not_a_release() -> None:

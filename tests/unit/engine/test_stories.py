@@ -8,7 +8,8 @@ from podium.api.decision import DecisionAction, DecisionOutcome
 from podium.api.promotion import Stage
 from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.api.reasons import Reason
-from podium.engine.observation import Problem, ProblemKind
+from podium.engine import ledger
+from podium.engine.observation import Claim, Problem, ProblemKind
 from tests.unit.engine.iris import GATE, PINNED, TARGET, grown, world
 from tests.unit.engine.world import World
 
@@ -76,6 +77,18 @@ def test_a_version_that_never_becomes_ready_is_rolled_back(target: dict[str, obj
     assert w.served() == {"2"}
     assert [q.version for q in w.status.quarantined] == ["3"]
     assert w.condition("Ready") == ("True", "ChampionServed")
+
+
+def test_with_automatic_rollback_off_a_person_takes_a_version_back() -> None:
+    w = grown(rollback={"automatic": False})
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    assert (w.alias, w.phase) == ("3", "Verifying")
+    assert w.condition("Stalled") == ("True", "NotReadyInTime")
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert (w.alias, w.served(), w.phase) == ("2", {"2"}, "RolledBack")
 
 
 def test_a_rollback_by_decision_goes_to_the_last_archived_production_version() -> None:
@@ -153,6 +166,91 @@ def test_adopt_moving_the_alias_is_all_a_user_does() -> None:
     w.aliases["champion"] = "3"
     w.run()
     assert (w.alias, w.status.champion_version, w.served()) == ("2", "2", {"2"})
+
+
+@pytest.mark.parametrize("why", ["not READY", "unknown", "quarantined"])
+def test_adopt_an_alias_at_a_version_that_cannot_be_goes_back(why: str) -> None:
+    w = world(candidate=None)
+    w.aliases["champion"] = "1"
+    w.register("1")
+    w.run()
+    if why != "unknown":
+        w.register("2")
+    if why == "not READY":
+        w.unready("2")
+    if why == "quarantined":
+        w.broken.add("2")
+        w.aliases["champion"] = "2"
+        w.run(400)
+        w.broken.clear()
+    tried = len(w.status.history)
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "2"
+    w.run()
+    assert (w.alias, w.status.champion_version, w.served()) == ("1", "1", {"1"})
+    assert [e.action for e in w.status.history[tried:]] == ["RevertIntent", "Reverted"]
+
+
+def test_adopt_begins_when_the_version_of_the_alias_is_ready() -> None:
+    w = world(candidate=None)
+    w.register("1")
+    w.unready("1")
+    w.aliases["champion"] = "1"
+    w.run()
+    assert w.condition("Stalled") == ("True", "NoPreviousChampion")
+    w.register("1")
+    w.run()
+    assert (w.alias, w.status.champion_version, w.served()) == ("1", "1", {"1"})
+
+
+def test_a_candidate_takes_the_alias_from_a_version_that_is_not_ready() -> None:
+    w = world()
+    w.register("1")
+    w.unready("1")
+    w.aliases["champion"] = "1"
+    w.run()
+    assert w.condition("Stalled") == ("True", "NoPreviousChampion")
+    w.register("2")
+    w.run()
+    assert (w.alias, w.served()) == ("2", {"2"})
+
+
+@pytest.mark.parametrize("why", ["held", "suspended"])
+def test_adopt_follows_nobody_while_it_is(why: str) -> None:
+    w = world(candidate=None)
+    w.aliases["champion"] = "1"
+    w.register("1")
+    w.register("2")
+    w.run()
+    w.spec["suspend"] = why == "suspended"
+    if why == "held":
+        w.say(DecisionAction.HOLD)
+        w.run()
+    w.aliases["champion"] = "2"
+    w.run()
+    assert (w.alias, w.status.champion_version, w.phase) == ("2", "1", None)
+    assert w.condition("Stalled") == ("True", "AliasDrift")
+    w.spec["suspend"] = False
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert (w.status.champion_version, w.served()) == ("2", {"2"})
+
+
+@pytest.mark.parametrize("policy", ["Revert", "Alert"])
+def test_after_a_rollback_the_champion_is_where_that_went(policy: str) -> None:
+    """And not what was promoted last."""
+    w = grown(aliasDriftPolicy=policy)
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    w.now += timedelta(minutes=10)
+    del w.aliases["champion"]
+    w.run()
+    if policy == "Alert":
+        assert w.condition("Stalled") == ("True", "AliasDrift")
+        w.restart_containers("api")
+        w.aliases["champion"] = "1"
+        w.run()
+    assert (w.alias, w.status.champion_version, w.served()) == ("1", "1", {"1"})
 
 
 @pytest.mark.parametrize("policy", ["Hold", "Alert"])
@@ -364,6 +462,55 @@ def test_drift_that_a_person_releases_is_followed() -> None:
     assert w.status.hold is None
 
 
+def test_a_release_counts_for_drift_though_a_person_held_as_well() -> None:
+    w = grown(aliasDriftPolicy="Hold", candidate={"alias": "none"})
+    w.aliases["champion"] = "1"
+    w.register("3")
+    w.run()
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "3"
+    w.run()
+    w.say(DecisionAction.HOLD)
+    w.run()
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert (w.alias, w.status.champion_version, w.served()) == ("3", "3", {"3"})
+    assert w.status.hold is None
+
+
+def test_drift_from_what_was_taken_over_is_held() -> None:
+    w = world(aliasDriftPolicy="Hold", candidate={"version": "1"})
+    w.aliases["champion"] = "1"
+    w.register("1")
+    w.register("2")
+    w.run()
+    w.aliases["champion"] = "2"
+    w.run()
+    assert (w.status.champion_version, w.served()) == ("1", {None})
+    assert w.status.hold is not None
+    assert w.status.hold.version == "2"
+
+
+def test_a_pin_that_lifted_a_hold_over_drift_does_not_agree_to_drift() -> None:
+    """Somebody moves the alias to the version of the pin before its gates have passed."""
+    w = grown(aliasDriftPolicy="Hold")
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.run()
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.aliases["champion"] = "2"
+    w.run()
+    assert w.status.hold is not None
+    w.verdicts["1"] = Verdict.PENDING
+    w.spec["candidate"] = {"version": "1"}
+    w.until("Validating")
+    assert w.status.hold is None
+    w.aliases["champion"] = "1"
+    w.run()
+    assert w.status.hold is not None
+    assert (w.status.hold.version, w.status.champion_version) == ("1", "2")
+
+
 def test_drift_that_moves_on_is_held_anew() -> None:
     """What was released is a hold over version 1, and not over whatever comes."""
     w = grown(aliasDriftPolicy="Hold")
@@ -457,6 +604,123 @@ def test_a_rollback_by_decision_is_carried_on_by_a_lost_status() -> None:
     w.run()
     assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
     assert w.status.hold is not None
+
+
+@pytest.mark.parametrize("why", ["a person", "the version"])
+def test_a_lost_status_still_says_why_it_goes_back(why: str) -> None:
+    w = grown()
+    if why == "a person":
+        w.say(DecisionAction.ROLLBACK, reason="ticket 17: answers look wrong")
+    else:
+        w.broken.add("3")
+        w.register("3")
+    w.until("RollingBack", 400)
+    assert w.status.attempt is not None
+    before = w.status.attempt.rollback
+    w.steps(3)
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.steps(1)
+    assert w.status.attempt is not None
+    assert w.status.attempt.rollback == before
+    w.run()
+    assert w.phase == "RolledBack"
+    assert (w.status.hold is not None) == (why == "a person")
+
+
+def test_a_rollback_is_no_bake_to_take_up_again() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    assert w.phase == "RolledBack"
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.steps()
+    assert (w.alias, w.status.champion_version, w.phase) == ("2", "2", None)
+
+
+@pytest.mark.parametrize("to", ["1", "3"])
+def test_a_lost_status_knows_the_highest_that_was_promoted(to: str) -> None:
+    """Version 3 serves by a person's word alone, against its gate."""
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    if to == "1":
+        w.spec["candidate"] = {"version": "1"}
+    else:
+        w.say(DecisionAction.ROLLBACK, version="3")
+    w.run()
+    assert (w.alias, w.status.highest_promoted) == (to, "2")
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.run()
+    assert (w.status.champion_version, w.status.highest_promoted) == (to, "2")
+
+
+def test_a_hold_that_a_person_lifted_does_not_come_back_with_a_lost_status() -> None:
+    w = grown()
+    w.say(DecisionAction.HOLD)
+    w.run()
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.register("3")
+    w.run()
+    assert (w.alias, w.status.hold) == ("3", None)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["free", "held"])
+def test_a_quarantine_that_a_person_lifted_does_not_come_back_with_a_lost_status(
+    held: bool,
+) -> None:
+    """Nor goes a hold, which that did not lift."""
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    w.register("4", verdict=Verdict.FAIL)
+    if held:
+        w.say(DecisionAction.HOLD, reason="audit week")
+    w.say(DecisionAction.RELEASE, version="3")
+    w.run()
+    assert w.status.quarantined == ()
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.run()
+    assert w.status.quarantined == ()
+    assert (w.status.hold is not None) == held
+
+
+def test_a_hold_during_a_move_outlives_the_quarantine_of_its_version() -> None:
+    """A pin names version 3, and promoted it is in quarantine no more."""
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    w.broken.clear()
+    w.spec["candidate"] = {"version": "3"}
+    w.until("Verifying")
+    w.say(DecisionAction.HOLD, reason="audit week")
+    w.run()
+    assert (w.alias, w.status.quarantined) == ("3", ())
+    w.status, w.uid = PromotionStatus(), "uid-2"
+    w.run()
+    assert w.status.quarantined == ()
+    assert w.status.hold is not None
+
+
+def test_an_older_status_keeps_its_claim_and_since_when_a_version_is_the_candidate() -> None:
+    """An etcd that was restored from a snapshot; and a younger writer took the alias meanwhile."""
+    w = grown()
+    w.register("3", verdict=Verdict.PENDING)
+    w.until("Validating")
+    snapshot = w.status
+    w.now += timedelta(hours=1)
+    w.say(DecisionAction.HOLD, reason="audit week")
+    w.run()
+    w.status = snapshot
+    younger = Claim("another", "ns", "p", w.now)
+    w.model_tags[ledger.owner_tag_key("champion")] = ledger.encode_claim(younger)
+    w.run()
+    assert w.status.hold is not None, "read back"
+    assert (w.status.claim, w.status.candidate) == (snapshot.claim, snapshot.candidate)
 
 
 def test_a_first_champion_that_failed_and_stayed_is_remembered_by_the_ledger() -> None:
