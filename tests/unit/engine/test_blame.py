@@ -140,6 +140,20 @@ def test_no_version_is_blamed_for_a_registry_that_was_away(name: str) -> None:
     assert ((found.at_fault, found.reason) if found else None) == blamed
 
 
+OWN_DEADLINE = {
+    "still has the time again": (BACK, None),
+    "began when the registry was back": (START, (VERSION, Reason.NOT_READY_IN_TIME)),
+}
+
+
+@pytest.mark.parametrize("name", OWN_DEADLINE)
+def test_the_deployments_own_deadline_excuses_the_registry_too(name: str) -> None:
+    back_at, blamed = OWN_DEADLINE[name]
+    exceeded = seen(STARTING, progress_deadline_exceeded=True)
+    found = blame.of_rollout(replace(exceeded, registry_back_at=back_at), ATTEMPT, EARLY)
+    assert ((found.at_fault, found.reason) if found else None) == blamed
+
+
 def test_the_deployments_own_deadline_counts_as_well() -> None:
     assert of_rollout(EARLY, STARTING, progress_deadline_exceeded=True) == (
         VERSION,
@@ -179,6 +193,10 @@ BAKING = {
     "lost readiness": (
         replace(STARTING, ready_lost_at=EARLY),
         Reason.READINESS_LOST,
+    ),
+    "lost readiness within a second, of whole seconds": (
+        replace(STARTING, ready_lost_at=START + timedelta(seconds=1)),
+        None,
     ),
     "drained": (replace(ONCE, disrupted=True), None),
     "going": (replace(ONCE, terminating=True), None),

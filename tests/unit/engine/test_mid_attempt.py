@@ -11,6 +11,7 @@ from podium.api.promotion import Stage
 from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.engine.decide import decide
 from podium.engine.decision import SetAlias, TransitionStage
+from podium.engine.steps import SOON
 from tests.unit.engine.iris import COMPARE, GATE, PINNED, TARGET, another, grown, world
 from tests.unit.engine.world import World
 
@@ -230,6 +231,63 @@ def test_an_operator_that_was_down_right_after_the_intent_goes_on(
     assert (w.alias, w.served(), w.phase) == ("3", {"3"}, "Promoted")
 
 
+def test_a_variable_that_somebody_set_to_another_version_is_put_right() -> None:
+    w = grown(targets=[PINNED])
+    w.deployments["api"].env_value = "models:/iris/1"
+    w.start_pod("api")
+    w.run()
+    assert (w.served(), w.deployments["api"].env_value) == ({"2"}, "models:/iris/2")
+
+
+def test_a_rollback_waits_for_a_deployment_that_is_gone_and_goes_on_with_it() -> None:
+    w = grown(targets=[TARGET, another(TARGET, "web")])
+    w.say(DecisionAction.ROLLBACK)
+    w.until("RollingBack")
+    gone = w.deployments.pop("web")
+    w.steps()
+    assert w.step().requeue_after == SOON
+    assert w.status.attempt is not None
+    assert (w.phase, w.status.attempt.reason) == ("RollingBack", "TargetNotFound")
+    assert w.served("api") == {"2"}, "nothing is restarted that may have to wait"
+    w.deployments["web"] = gone
+    w.run()
+    assert (w.served("api"), w.served("web")) == ({"1"}, {"1"})
+
+
+def test_a_rollback_that_is_killed_after_each_action_reaches_every_target() -> None:
+    w = grown(targets=[TARGET, another(TARGET, "web")])
+    w.say(DecisionAction.ROLLBACK)
+    for _ in range(40):
+        w.step(crash_after=1)
+        w.now += timedelta(milliseconds=10)
+    assert w.phase == "RolledBack"
+    assert (w.served("api"), w.served("web")) == ({"1"}, {"1"})
+
+
+def test_a_rollback_is_over_at_its_deadline_though_an_old_pod_still_terminates() -> None:
+    """It is out of the Service's endpoints already."""
+    w = grown()
+    w.say(DecisionAction.ROLLBACK)
+    while w.deployments["api"].model_version != "1":
+        w.steps(1)
+    seen = w.observe()
+    (state,) = seen.targets
+    (pod,) = state.pods or ()
+    old = replace(pod, name="old", move_id="an-earlier-move", terminating=True)
+    lingering = replace(seen, targets=(replace(state, pods=(pod, old)),))
+    unready = replace(seen, targets=(replace(state, available=0),))
+    assert seen.attempt is not None and seen.attempt.deadline is not None
+    before, after = w.now, seen.attempt.deadline
+    for found, now, reason in (
+        (lingering, before, "RollingOut"),
+        (unready, before, "RollingOut"),
+        (lingering, after, None),
+        (unready, after, "RollbackFailed"),
+    ):
+        problem = decide(found, now).problem
+        assert (problem and problem.reason) == reason
+
+
 def test_a_rollout_that_became_good_while_the_operator_was_down_is_no_failure() -> None:
     w = grown()
     w.broken.add("3")
@@ -261,6 +319,43 @@ def test_a_bake_counts_only_what_was_observed() -> None:
     assert w.phase == "Baking"
     w.run()
     assert w.phase == "Promoted"
+
+
+def test_a_bake_counts_a_look_each_thirty_seconds() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking").steps(3)
+    for _ in range(2):
+        assert w.status.attempt is not None and w.status.attempt.baked_at is not None
+        w.now = w.status.attempt.baked_at + timedelta(seconds=30)
+        w.step()
+    assert w.phase == "Promoted"
+
+
+def test_a_bake_ends_when_its_time_is_over_and_not_at_the_next_look() -> None:
+    w = grown(rollback={"bakeDuration": "46s"})
+    w.register("3")
+    w.until("Baking")
+    began = w.now
+    w.until("Promoted")
+    assert timedelta(seconds=46) <= w.now - began < timedelta(seconds=46.5)
+
+
+def test_a_bake_does_not_count_while_pods_are_not_ready_and_says_so() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking").steps(3)
+    (pod,) = w.deployments["api"].pods
+    pod.ready = False  # another node takes over its traffic: nobody is blamed yet
+    w.step()
+    assert w.status.attempt is not None
+    assert w.status.attempt.message == "baking for 1m; not counted: api 0/1 ready"
+    for _ in range(3):
+        w.now += timedelta(seconds=15)
+        w.step()
+    pod.ready = True
+    w.step()
+    assert (w.phase, w.status.attempt.baked_seconds) == ("Baking", 0)
 
 
 def test_a_clock_that_steps_back_does_not_stop_a_bake() -> None:
@@ -359,6 +454,23 @@ def test_a_rollback_of_a_staging_promotion_gives_the_stage_back() -> None:
     assert w.stages() == {"1": "Staging", "2": "Archived"}
 
 
+def test_a_staging_promotion_whose_champion_is_deleted_gives_the_stage_back() -> None:
+    w = grown(alias="staging", stage="Staging")
+    w.delete("2")
+    w.run()
+    assert (w.aliases, w.stages()) == ({"staging": "1"}, {"1": "Staging"})
+
+
+def test_a_promotion_without_a_stage_leaves_a_version_that_failed_in_staging() -> None:
+    """Somebody else brought it there."""
+    w = grown(stage="None")
+    w.broken.add("3")
+    w.register("3")
+    w.to_stage("3", Stage.STAGING)
+    w.run(400)
+    assert (w.alias, w.phase, w.stages()) == ("2", "RolledBack", {"3": "Staging"})
+
+
 def test_at_rest_a_staging_promotion_leaves_what_another_archived() -> None:
     w = grown(alias="staging", stage="Staging")
     w.to_stage("2", Stage.ARCHIVED)
@@ -444,6 +556,79 @@ def test_adopt_giving_the_alias_back_after_a_lost_status_goes_back() -> None:
     w.aliases["champion"] = "1"
     w.run(400)
     assert (w.alias, w.served()) == ("1", {"1"})
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+def test_a_champion_that_is_deleted_is_served_no_more_by_pods_that_started_long_ago(
+    target: dict[str, object],
+) -> None:
+    w = grown(targets=[target])
+    w.deployments["api"].pods[0].started_at -= timedelta(hours=1)
+    w.delete("2")
+    w.run()
+    assert (w.alias, w.served()) == ("1", {"1"})
+
+
+def test_of_two_targets_the_one_that_started_meanwhile_is_restarted() -> None:
+    w = grown(targets=[TARGET, another(TARGET, "web")])
+    for deployment in w.deployments.values():
+        deployment.pods[0].started_at -= timedelta(hours=1)
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.restart_containers("web")
+    assert w.served("web") == {"1"}
+    w.run()
+    assert (w.alias, w.served("api"), w.served("web")) == ("2", {"2"}, {"2"})
+
+
+def test_drift_restarts_nothing_that_does_not_ask_the_alias() -> None:
+    w = grown(targets=[PINNED])
+    move = w.deployments["api"].move_id
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.restart_containers("api")
+    w.run()
+    assert (w.alias, w.served(), w.deployments["api"].move_id) == ("2", {"2"}, move)
+
+
+def test_drift_restarts_nothing_that_was_taken_over_and_started_before() -> None:
+    w = world()
+    w.aliases["champion"] = "1"
+    w.register("1")
+    w.run()
+    w.deployments["api"].pods[0].started_at -= timedelta(hours=1)
+    w.register("2", verdict=Verdict.FAIL)
+    w.aliases["champion"] = "2"
+    w.run()
+    assert (w.alias, w.deployments["api"].move_id) == ("1", None)
+
+
+@pytest.mark.parametrize(
+    ("target", "model_version", "move_id", "env_value"),
+    [
+        (TARGET, "1", "an-earlier-move", None),
+        (TARGET, "2", "an-earlier-move", None),
+        (PINNED, "2", "an-earlier-move", "models:/iris/2"),
+        (PINNED, "2", None, "models:/iris/1"),
+    ],
+    ids=["undone", "undone to the same version", "of another move", "another version set"],
+)
+def test_drift_is_over_only_when_the_targets_are_those_of_the_champion(
+    target: dict[str, object], model_version: str, move_id: str | None, env_value: str | None
+) -> None:
+    """Whoever moved the alias changed the Deployment as well."""
+    w = grown(targets=[target])
+    deployment = w.deployments["api"]
+    deployment.model_version, deployment.env_value = model_version, env_value
+    deployment.move_id = move_id or deployment.move_id
+    deployment.pods[0].move_id = deployment.move_id
+    deployment.pods[0].started_at -= timedelta(hours=1)
+    w.now += timedelta(minutes=10)
+    w.aliases["champion"] = "1"
+    w.until("RollingBack").until("RolledBack")
+    assert w.status.champion is not None
+    assert (deployment.model_version, deployment.move_id) == ("2", w.status.champion.move_id)
+    assert w.served() == {"2"}
 
 
 # Versions
@@ -534,6 +719,8 @@ def test_a_destination_that_is_deleted_during_the_rollback() -> None:
     w.delete("2")
     w.run(400)
     assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
+    assert w.status.attempt is not None and w.status.attempt.rollback is not None
+    assert w.status.attempt.rollback.hold, "as the person said who sent it to 2"
 
 
 def test_a_first_champion_that_failed_is_still_there_after_a_lost_status() -> None:
@@ -854,6 +1041,21 @@ def test_a_server_that_has_no_stages_any_more_is_asked_for_none() -> None:
     assert TransitionStage("3", Stage.NONE) in decide(seen, w.now).actions
     without = replace(seen, model=replace(seen.model, stages_supported=False))
     assert not any(isinstance(a, TransitionStage) for a in decide(without, w.now).actions)
+
+
+def test_nor_when_it_goes_back() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.until("RollingBack", 400)
+    assert w.stages()["3"] == "Staging"
+    while w.phase == "RollingBack":
+        seen = w.observe()
+        assert seen.model is not None
+        without = replace(seen, model=replace(seen.model, stages_supported=False))
+        assert not any(isinstance(a, TransitionStage) for a in decide(without, w.now).actions)
+        w.steps(1)
+    assert w.stages()["3"] == "Archived"
 
 
 def test_a_bake_that_is_nearly_over_and_not_healthy_is_not_written_each_second() -> None:

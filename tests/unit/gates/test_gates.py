@@ -1,5 +1,6 @@
 """What each gate says, as rows: the gate, the facts, the verdict and its words."""
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -322,6 +323,17 @@ def test_min_age(age: int | None, verdict: Verdict) -> None:
     facts = GateFacts(candidate=VersionFacts(state("7")), candidate_since=since)
     gate = Gate(name="soak", min_age=MinAgeGate(duration=Duration(3600)))
     assert evaluate(gate, facts, NOW).verdict is verdict
+
+
+def test_min_age_speaks_of_utc_wherever_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = GateFacts(candidate=VersionFacts(state("7")), candidate_since=NOW)
+    gate = Gate(name="soak", min_age=MinAgeGate(duration=Duration(3600)))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        said = evaluate(gate, facts, NOW).message
+    time.tzset()
+    assert "2026-11-21T13:00:00Z" in said
 
 
 def test_min_age_says_the_same_at_each_look() -> None:
