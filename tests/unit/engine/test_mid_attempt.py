@@ -562,10 +562,11 @@ def test_adopt_giving_the_alias_back_after_a_lost_status_goes_back() -> None:
 def test_a_champion_that_is_deleted_is_served_no_more_by_pods_that_started_long_ago(
     target: dict[str, object],
 ) -> None:
+    """Before the ledger says that the other one is the champion again."""
     w = grown(targets=[target])
     w.deployments["api"].pods[0].started_at -= timedelta(hours=1)
     w.delete("2")
-    w.run()
+    w.until("RolledBack")
     assert (w.alias, w.served()) == ("1", {"1"})
 
 
