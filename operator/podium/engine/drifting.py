@@ -194,7 +194,7 @@ def _hold(seen: Observation, now: datetime) -> Decision | None:
         seen, seen.status, now, EntryAction.HELD, from_version=seen.alias, reason=text
     )
     held = HoldStatus(since=now, reason=clip(text, REASON_SHOWN), version=seen.alias)
-    return persist(replace(status, hold=held), warning(Reason.ALIAS_DRIFT, text))
+    return persist(replace(status, hold=held))  # the next pass tells it
 
 
 def _released_since(seen: Observation) -> bool:

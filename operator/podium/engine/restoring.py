@@ -123,7 +123,7 @@ def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> Pr
         case EntryAction.HELD:
             held = HoldStatus(
                 since=entry.time,
-                reason=clip(entry.reason, REASON_SHOWN),
+                reason=clip(_why_held(entry), REASON_SHOWN),
                 version=entry.from_version,
             )
             return replace(status, hold=held)
@@ -138,6 +138,14 @@ def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> Pr
             return replace(status, champion=stayed)
         case _:
             return status
+
+
+def _why_held(entry: LedgerEntry) -> str:
+    """As `answering.hold` says it, where a person held it."""
+    if entry.decision is None:
+        return entry.reason
+    name = entry.decision.partition("/")[0]
+    return f"{Reason.HELD_BY_DECISION}: {entry.reason or name}"
 
 
 def _stayed(seen: Observation, entry: LedgerEntry) -> bool:

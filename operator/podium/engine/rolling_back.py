@@ -54,10 +54,12 @@ def choose_again_if_destination_is_gone(seen: Observation, now: datetime) -> Dec
     return turn_back(
         seen,
         now,
-        replace(attempt, previous=None),
+        attempt,
         reason=Reason(back.reason),
         message=message,
         hold=back.hold,
+        decision=back.decision,
+        by=back.by,
     )
 
 

@@ -130,9 +130,10 @@ def restarted_since(state: TargetState, since: datetime) -> tuple[PodState, ...]
 
 def describe(seen: Observation) -> str:
     """`api 1/2 ready` for each target that is not there yet, and what keeps it."""
-    return ", ".join(
+    unready = (
         f"{state.name} {min(state.updated, state.available)}/{state.desired} ready"
         + (f" ({state.trouble})" if state.trouble else "")
         for state in seen.targets
         if not state.settled
     )
+    return ", ".join(unready) or "old pods have not ended yet"

@@ -117,6 +117,25 @@ def test_a_rollback_of_a_move_goes_to_where_the_alias_was_until_its_outcome(
     assert (w.alias, w.served(), w.phase) == (to, {to}, "RolledBack")
 
 
+def test_a_rollback_whose_destination_is_deleted_goes_to_where_the_alias_was() -> None:
+    """And its outcome still names who decided it."""
+    w = grown()
+    w.register("3")
+    w.run()
+    w.say(DecisionAction.ROLLBACK, version="1")
+    w.run()
+    w.say(DecisionAction.RELEASE)
+    w.register("4")
+    w.until("Verifying")
+    name = w.say(DecisionAction.ROLLBACK, version="3", by="zoe")
+    w.until("RollingBack")
+    w.delete("3")
+    w.run(400)
+    outcome = w.status.history[-1]
+    assert (w.alias, outcome.action, outcome.by) == ("1", EntryAction.ROLLED_BACK, "zoe")
+    assert outcome.decision == f"{name}/{name}"
+
+
 def test_a_rollback_that_runs_is_not_sent_to_a_version_that_cannot_be() -> None:
     w = grown()
     w.register("3")
@@ -473,6 +492,18 @@ def test_releasing_a_hold_does_not_try_a_refused_version_again() -> None:
     w.say(DecisionAction.RELEASE)
     w.run()
     assert w.alias == "2"
+
+
+@pytest.mark.parametrize("reason", [{}, {"reason": "audit week"}], ids=["without", "with"])
+def test_a_hold_says_the_same_when_it_is_read_back(reason: dict[str, str]) -> None:
+    w = grown()
+    w.say(DecisionAction.HOLD, **reason)
+    w.run()
+    assert w.status.hold
+    before = w.status.hold.reason
+    w.status = PromotionStatus()
+    w.run()
+    assert w.status.hold and w.status.hold.reason == before
 
 
 def test_a_hold_that_a_pin_lifted_does_not_come_back_with_a_lost_status() -> None:

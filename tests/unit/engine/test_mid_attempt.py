@@ -286,6 +286,8 @@ def test_a_rollback_is_over_at_its_deadline_though_an_old_pod_still_terminates()
     ):
         problem = decide(found, now).problem
         assert (problem and problem.reason) == reason
+    waits = decide(lingering, before).problem
+    assert waits and waits.message == "going back to version 1: old pods have not ended yet"
 
 
 def test_a_rollout_that_became_good_while_the_operator_was_down_is_no_failure() -> None:
