@@ -2,6 +2,7 @@
 a version is blamed, the alias goes back, an outcome is written down."""
 
 from podium.api.decision import DecisionAction
+from podium.api.ledger_entry import LedgerEntry
 from podium.api.promotion import ModelSourceType, Stage
 from podium.api.promotion_status import Origin
 from podium.engine.digests import digest
@@ -146,17 +147,41 @@ def goes_back_to_what_may_serve(c: Case) -> None:
         attempt = c.attempt
         if entry.action is A.ROLLBACK_INTENT:
             assert entry.to != entry.from_version or entry.decision
+        carried_on = _carries_on(c, entry)
+        if entry.action is A.ROLLBACK_INTENT and (entry.decision is None or carried_on):
+            _goes_to_where_the_alias_was(c, entry)
         if entry.decision is not None:
             assert c.added(A.HELD), "a Rollback ends in a hold"
-            assert c.seen.decisions[0].spec.action is DecisionAction.ROLLBACK
+            said = c.seen.decisions[0].spec.action if c.seen.decisions else None
+            assert carried_on or said is DecisionAction.ROLLBACK
         elif attempt and attempt.rollback:
             assert not ready(c.seen, attempt.rollback.to), "rolls back a rollback"
+            assert attempt.rollback.decision is None, "forgets who decided"
         elif (
             attempt and attempt.phase in (P.VERIFYING, P.BAKING) and ready(c.seen, attempt.version)
         ):
             followed = c.seen.alias == attempt.previous
             judged = c.added(A.QUARANTINED, A.HELD)
             assert len(judged) == 1 or followed, "neither quarantine nor hold"
+
+
+def _carries_on(c: Case, entry: LedgerEntry) -> bool:
+    """Whether it is the rollback that runs, sent elsewhere because its destination is gone."""
+    back = c.attempt.rollback if c.attempt else None
+    if back is None or ready(c.seen, back.to):
+        return False
+    return (entry.decision, entry.by) == (back.decision, back.by)
+
+
+def _goes_to_where_the_alias_was(c: Case, entry: LedgerEntry) -> None:
+    """At the intent of the attempt, until its outcome; if that may still serve."""
+    attempt = c.attempt
+    if attempt is None or attempt.id != entry.attempt:
+        return
+    before_outcome = c.before.champion_version != attempt.version
+    may_serve = ready(c.seen, attempt.previous) and attempt.previous not in quarantined(c.seen)
+    if before_outcome and may_serve:
+        assert entry.to == attempt.previous, "goes elsewhere than where the alias was"
 
 
 def believes_outcomes_only_when_seen(c: Case) -> None:
