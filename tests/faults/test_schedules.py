@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.breaks import BREAKS, broken
+from tests.faults.schedules.network import Break, Sort
 from tests.faults.schedules.schedule import FAR, ClockSet, OnCall, Schedule, draw
 from tests.faults.schedules.shrink import shrunk
 from tests.faults.schedules.trial import Outcome, play
@@ -42,6 +43,21 @@ def test_without_faults_every_story_ends_as_it_says() -> None:
     for story in STORIES:
         outcome = play(Schedule("quiet", story, 1, ()))
         assert not outcome.violations, f"{story}: {outcome.violations}"
+
+
+def test_a_few_throttled_requests_do_not_add_up() -> None:
+    """The server asks for a second each time; no replica is away, and the clock is not set."""
+    reads, writes = (2, 6, 19, 28, 34, 47, 50), (9, 13, 20, 23, 25, 38, 54)
+    throttled = [
+        OnCall(sort, nth, Break.THROTTLED, 0.0)
+        for sort, numbers in ((Sort.READ, reads), (Sort.WRITE, writes))
+        for nth in numbers
+    ]
+    lasts = ClockSet(200.0, "a", 0.0)  # so long they may come
+    outcome = play(Schedule("23", "rolled-back-by-decision", 1, (*throttled, lasts)))
+    assert not outcome.violations and len(outcome.fired) > 10
+    [over] = [line for line in outcome.trace if line.endswith("podium.dev/ledger/6: 200")]
+    assert float(over.split()[0]) < 60
 
 
 def test_a_seed_is_the_same_run_each_time_in_every_process() -> None:

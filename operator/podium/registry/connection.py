@@ -122,6 +122,12 @@ class RegistryConnection:
         """Where the registry is, fit for messages."""
         return str(self._base)
 
+    @property
+    def wants_rest(self) -> float:
+        """For how many seconds the server has asked to be left alone (429, or 503 with
+        Retry-After)."""
+        return self._throttle.remaining
+
     async def close(self) -> None:
         """Close the connections, for good: a pass that still holds a replaced client would else
         open connections that nobody closes."""

@@ -118,11 +118,16 @@ class Throttle:
         self._until = 0.0
         self._away = False
 
+    @property
+    def remaining(self) -> float:
+        """Seconds."""
+        return max(0.0, self._until - self._clock.monotonic())
+
     def admit(self) -> None:
         """Raise RegistryThrottled (after a 503 RegistryUnavailable) while the server wants to be
         left alone."""
-        remaining = self._until - self._clock.monotonic()
-        if remaining <= 0:
+        remaining = self.remaining
+        if not remaining:
             return
         if self._away:
             raise RegistryUnavailable(

@@ -206,7 +206,6 @@ class Reconciler:
         if decision.actions and not memory.waits(decision.actions, began):
             if not await self._act(name, promotion, seen, decision, memory):
                 return 0.0 if memory.problem else self._backoff.failed(name)
-            self._backoff.succeeded(name)
             return promotion
         if decision.actions:
             return 0.0 if written else self._next_look(name, seen, decision, memory)
@@ -288,6 +287,7 @@ class Reconciler:
             for action in decision.actions:
                 _log.debug("performing %s", action)
                 await performer.perform(action)
+                self._backoff.succeeded(name)
         except (PassEndedError, cluster_errors.NotLeader, cluster_errors.Conflict) as ended:
             _log.info("the pass ended: %s", ended)
             return False
@@ -296,11 +296,11 @@ class Reconciler:
             memory.unsettled_until = self._clock.monotonic() + SETTLING_SECONDS
             return False
         except ActionRefusedError as refused:
-            self._remember(name, memory, action, refused.problem)
+            self._remember(name, seen, memory, action, refused.problem)
         except RegistryError as error:
-            self._remember(name, memory, action, problems.of_registry(error))
+            self._remember(name, seen, memory, action, problems.of_registry(error))
         except ClusterError as error:
-            self._remember(name, memory, action, error.problem())
+            self._remember(name, seen, memory, action, error.problem())
         else:
             memory.problem = memory.failed = None
             memory.retry_at = 0.0
@@ -322,15 +322,24 @@ class Reconciler:
             self._learn(raw)
             raise PassEndedError("the promotion changed meanwhile")
 
-    def _remember(self, name: Name, memory: Memory, action: Action, problem: Problem) -> None:
+    def _remember(
+        self, name: Name, seen: Observation, memory: Memory, action: Action, problem: Problem
+    ) -> None:
         """The next pass puts the problem into status at once; the action waits, no other does."""
         _log.warning("%s: %s", problem.reason.value, problem.message)
         memory.problem, memory.failed = problem, action
         memory.failed_at = self._clock.monotonic()
         patient = problem.kind is not ProblemKind.TRANSIENT
         # Also what a person must mend may have been one garbled answer.
-        pause = self._backoff.failed(name, STALLED_SECONDS if patient else BACKOFF_MOST)
+        pause = self._pause(name, seen, STALLED_SECONDS if patient else BACKOFF_MOST)
         memory.retry_at = memory.failed_at + pause
+
+    def _pause(self, name: Name, seen: Observation, most: float = BACKOFF_MOST) -> float:
+        """Seconds until the next try: what a registry asked for, so that a few throttled requests
+        in a row do not add up to a minute; else the longer, the more has failed in a row."""
+        registry = self._registries.get(Name(name.namespace, seen.spec.registry_ref.name))
+        rest = registry.client.wants_rest if isinstance(registry, Connected) else 0.0
+        return rest + jittered(1.0, self._rng) if rest else self._backoff.failed(name, most)
 
     def _next_look(
         self, name: Name, seen: Observation, decision: Decision, memory: Memory
@@ -341,7 +350,7 @@ class Reconciler:
         delay = None if asked is None else max(0.0, asked.total_seconds())
         problem = decision.problem
         if problem is not None and problem.kind is ProblemKind.TRANSIENT:
-            backoff = self._backoff.failed(name)
+            backoff = self._pause(name, seen)
             return backoff if delay is None else max(backoff, min(delay, 60.0))
         self._backoff.succeeded(name)
         if problem is not None and delay is None and problem.kind is ProblemKind.STALLED:

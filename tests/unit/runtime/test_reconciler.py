@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,10 @@ from podium.api.values import read
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import Conflict
 from podium.engine.decision import SetAlias, TagVersion
+from podium.engine.observation import Observation
+from podium.registry import RegistryClient
 from podium.runtime.cache import Cache
+from podium.runtime.connected import Connected
 from podium.runtime.gather import Gatherer
 from podium.runtime.keys import Name
 from podium.runtime.metrics import Metrics
@@ -87,6 +91,21 @@ def test_what_failed_waits_for_its_time_and_keeps_nothing_else_waiting() -> None
     assert memory.waits((tag,), 9.9) and memory.waits((move, tag), 9.9)
     assert not memory.waits((tag,), 10.0)
     assert not memory.waits((move,), 9.9)
+
+
+def test_a_registry_that_says_when_to_ask_again_is_asked_then() -> None:
+    """Each time: only what failed without a word is tried more and more seldom."""
+    connected = Connected.__new__(Connected)
+    reconciler, name = _reconciler(Cache(), None), Name("a", "p")
+    reconciler._registries = cast(Registries, {Name("a", "mlflow"): connected})
+    raw = promotion("p", 4, registryRef={"name": "mlflow"})
+    parsed = read(ModelPromotion, raw, "p")
+    seen = Observation(promotion=parsed, cluster_id="c", operator_version="0")
+    for wants, least, most in ((2.0, 2.9, 3.1), (0.0, 0.9, 300.0)):
+        connected.client = cast(RegistryClient, SimpleNamespace(wants_rest=wants))
+        pauses = [reconciler._pause(name, seen, 300.0) for _ in range(10)]
+        assert all(least <= pause <= 1.1 * most for pause in pauses)
+        assert (pauses[-1] > 200) == (not wants)
 
 
 class Busy(Reconciler):
