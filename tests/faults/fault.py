@@ -49,9 +49,9 @@ ANSWERS = {
 # Killing around a read is left out: the servers are then as they are when the operator is killed
 # before its next write, which is a case of its own, and nothing else of it is left.
 READ_FAULTS = (Fault.LOST, Fault.THROTTLED, Fault.ERROR, Fault.BROKEN, Fault.STALE)
-# One telling of a story for each call: the one takes a second operator's Lease, with the other the
-# story is over. All others pass, or (LATE, LAGGING) come one after the other in the end.
-ALONE = frozenset({Fault.PAUSED, Fault.DELETED})
+# Calls of one telling: PAUSED takes a second operator's Lease, with DELETED the story is over, and
+# what is LATE comes one after the other in the end, where it is to be soon. All others pass.
+AT_MOST = {Fault.PAUSED: 1, Fault.DELETED: 1, Fault.LATE: 4}
 ONE_CALL_FAULTS = (
     Fault.KILL_BEFORE,
     Fault.KILL_AFTER,

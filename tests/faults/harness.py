@@ -107,7 +107,10 @@ class Trial:
     async def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
         self.watch.sends(asked, seat, leader, away)
         if asked.what == ALIAS:
-            self.watch.moves_to(asked.value, await asyncio.to_thread(self.world.state))
+            try:
+                self.watch.moves_to(asked.value, await asyncio.to_thread(self.world.state))
+            except Exception as error:  # what cannot be judged does not hold
+                self.watch.violations.append(f"at {asked.name}: cannot be judged: {error!r}")
         if self._deleted and asked.what in MOVES:
             self.watch.acts_for(asked, len(await self._promotions()))
 

@@ -218,6 +218,8 @@ class Proxy(Relay):
             answer = await self._do(system, request, body, asked)
             self._past.append((call, await self._list_promotions(request.rel_url.raw_path)))
             return response(answer)
+        if fault in (Fault.AWAY, Fault.KILL_AWAY) and self._away is not None:
+            return response(await self._do(system, request, body, asked))
         self.fired.add(call)
         if fault in (Fault.DELAYED, Fault.LATE, Fault.PAUSED):
             return await self._hold(fault, system, request, body, asked)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from tests.faults.calls import Call, System
-from tests.faults.fault import ALONE, ONE_CALL_FAULTS, Fault, faults_of
+from tests.faults.fault import AT_MOST, ONE_CALL_FAULTS, Fault, faults_of
 
 
 class Word(StrEnum):
@@ -69,7 +69,7 @@ def grouped(cases: Iterable[Case], size: int) -> list[list[Case]]:
         alike.setdefault((case.story, case.fault), []).append(case)
     groups: list[list[Case]] = []
     for (_, fault), each in alike.items():
-        number = math.ceil(len(each) / (1 if fault in ALONE else size))
+        number = math.ceil(len(each) / min(size, AT_MOST.get(fault, size)))
         for first in range(number):
             groups += _without_retries(each[first::number])
     return groups

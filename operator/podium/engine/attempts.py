@@ -184,7 +184,8 @@ def destination_of(seen: Observation, attempt: AttemptStatus) -> tuple[str | Non
     """Before the outcome entry: where the alias was at intent. After it: the last good one by
     the ledger; without one, a guess (second value true)."""
     before_outcome = seen.status.champion_version != attempt.version
-    if before_outcome and usable(seen, attempt.previous):
+    elsewhere = attempt.previous != attempt.version  # a rollback may be sent on in mid-move
+    if before_outcome and elsewhere and usable(seen, attempt.previous):
         return attempt.previous, False
     leaving = None if attempt.origin is Origin.DRIFT else attempt.version
     if found := last_good(seen, leaving=leaving):

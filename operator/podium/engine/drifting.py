@@ -66,7 +66,8 @@ def _expected(seen: Observation, attempt: AttemptStatus) -> frozenset[str | None
     if asked:
         expected = {goal}  # elsewhere, its pods would load another version than they stand for
     elif attempt.rollback:
-        expected = {attempt.version, attempt.previous, attempt.rollback.to}
+        # None: MLflow deletes an alias with its version, also that of an earlier destination.
+        expected = {attempt.version, attempt.previous, attempt.rollback.to, None}
     elif attempt.origin is Origin.ADOPT:
         expected = {attempt.version, *({attempt.previous} if attempt.move_id else ())}
     elif attempt.move_id is None:
@@ -194,7 +195,7 @@ def _hold(seen: Observation, now: datetime) -> Decision | None:
         seen, seen.status, now, EntryAction.HELD, from_version=seen.alias, reason=text
     )
     held = HoldStatus(since=now, reason=clip(text, REASON_SHOWN), version=seen.alias)
-    return persist(replace(status, hold=held))  # the next pass tells it
+    return persist(replace(status, hold=held), warning(Reason.ALIAS_DRIFT, text))
 
 
 def _released_since(seen: Observation) -> bool:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from podium.api.promotion import ModelPromotion
 from podium.api.promotion_status import PromotionStatus
+from podium.api.reasons import Reason
 from podium.api.values import ParseError, write
 from podium.clock import SYSTEM, Clock
 from podium.cluster import errors as cluster_errors
@@ -287,7 +288,8 @@ class Reconciler:
             for action in decision.actions:
                 _log.debug("performing %s", action)
                 await performer.perform(action)
-                self._backoff.succeeded(name)
+                if memory.failed in (None, action):
+                    self._backoff.succeeded(name)
         except (PassEndedError, cluster_errors.NotLeader, cluster_errors.Conflict) as ended:
             _log.info("the pass ended: %s", ended)
             return False
@@ -331,15 +333,22 @@ class Reconciler:
         memory.failed_at = self._clock.monotonic()
         patient = problem.kind is not ProblemKind.TRANSIENT
         # Also what a person must mend may have been one garbled answer.
-        pause = self._pause(name, seen, STALLED_SECONDS if patient else BACKOFF_MOST)
+        pause = self._pause(name, seen, problem, STALLED_SECONDS if patient else BACKOFF_MOST)
         memory.retry_at = memory.failed_at + pause
 
-    def _pause(self, name: Name, seen: Observation, most: float = BACKOFF_MOST) -> float:
-        """Seconds until the next try: what a registry asked for, so that a few throttled requests
-        in a row do not add up to a minute; else the longer, the more has failed in a row."""
-        registry = self._registries.get(Name(name.namespace, seen.spec.registry_ref.name))
-        rest = registry.client.wants_rest if isinstance(registry, Connected) else 0.0
-        return rest + jittered(1.0, self._rng) if rest else self._backoff.failed(name, most)
+    def _pause(
+        self, name: Name, seen: Observation, problem: Problem, most: float = BACKOFF_MOST
+    ) -> float:
+        """Seconds until the next try: the longer, the more has failed in a row. A registry that
+        said when to ask again is asked soon after that: a few throttled requests in a row must
+        not add up to a minute."""
+        rest = 0.0
+        if problem.reason in (Reason.REGISTRY_THROTTLED, Reason.REGISTRY_UNAVAILABLE):
+            found = self._registries.get(Name(name.namespace, seen.spec.registry_ref.name))
+            rest = found.client.wants_rest if isinstance(found, Connected) else 0.0
+        if rest:  # all that met with it come back then: not all at once
+            return rest + self._rng.uniform(0.5, 2.0 + rest)
+        return self._backoff.failed(name, most)
 
     def _next_look(
         self, name: Name, seen: Observation, decision: Decision, memory: Memory
@@ -350,8 +359,8 @@ class Reconciler:
         delay = None if asked is None else max(0.0, asked.total_seconds())
         problem = decision.problem
         if problem is not None and problem.kind is ProblemKind.TRANSIENT:
-            backoff = self._pause(name, seen)
-            return backoff if delay is None else max(backoff, min(delay, 60.0))
+            backoff = self._pause(name, seen, problem)
+            return backoff if delay is None else max(backoff, jittered(min(delay, 60.0), self._rng))
         self._backoff.succeeded(name)
         if problem is not None and delay is None and problem.kind is ProblemKind.STALLED:
             delay = STALLED_SECONDS

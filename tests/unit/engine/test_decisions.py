@@ -117,8 +117,9 @@ def test_a_rollback_of_a_move_goes_to_where_the_alias_was_until_its_outcome(
     assert (w.alias, w.served(), w.phase) == (to, {to}, "RolledBack")
 
 
-def test_a_rollback_whose_destination_is_deleted_goes_to_where_the_alias_was() -> None:
-    """And its outcome still names who decided it."""
+@pytest.mark.parametrize("moved", [False, True], ids=["before", "after"])
+def test_a_rollback_whose_destination_is_deleted_goes_to_where_the_alias_was(moved: bool) -> None:
+    """Before or after the alias went there. And its outcome still names who decided it."""
     w = grown()
     w.register("3")
     w.run()
@@ -129,11 +130,41 @@ def test_a_rollback_whose_destination_is_deleted_goes_to_where_the_alias_was() -
     w.until("Verifying")
     name = w.say(DecisionAction.ROLLBACK, version="3", by="zoe")
     w.until("RollingBack")
+    while moved and w.alias != "3":
+        w.step()
     w.delete("3")
     w.run(400)
     outcome = w.status.history[-1]
     assert (w.alias, outcome.action, outcome.by) == ("1", EntryAction.ROLLED_BACK, "zoe")
     assert outcome.decision == f"{name}/{name}"
+
+
+def test_a_rollback_at_rest_goes_on_when_its_destination_is_deleted_with_the_alias() -> None:
+    w = grown()
+    w.register("3")
+    w.run()
+    w.say(DecisionAction.ROLLBACK, by="zoe")
+    while w.alias != "2":
+        w.step()
+    w.delete("2")
+    w.run(400)
+    assert (w.alias, w.status.history[-1].by) == ("1", "zoe")
+
+
+def test_a_redirected_rollback_never_ends_at_the_version_that_is_left() -> None:
+    w = grown()
+    w.register("3")
+    w.until("Verifying")
+    w.say(DecisionAction.ROLLBACK)
+    while w.phase != "RollingBack":
+        w.step()
+    assert w.alias == "3"
+    w.say(DecisionAction.ROLLBACK, version="1")
+    w.step()
+    w.step()
+    w.delete("1")
+    w.run(400)
+    assert (w.alias, w.status.champion_version) == ("2", "2")
 
 
 def test_a_rollback_that_runs_is_not_sent_to_a_version_that_cannot_be() -> None:

@@ -8,11 +8,12 @@ from typing import Any, cast
 import pytest
 
 from podium.api.promotion import ModelPromotion
+from podium.api.reasons import Reason
 from podium.api.values import read
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import Conflict
 from podium.engine.decision import SetAlias, TagVersion
-from podium.engine.observation import Observation
+from podium.engine.observation import Observation, Problem, ProblemKind
 from podium.registry import RegistryClient
 from podium.runtime.cache import Cache
 from podium.runtime.connected import Connected
@@ -93,19 +94,34 @@ def test_what_failed_waits_for_its_time_and_keeps_nothing_else_waiting() -> None
     assert not memory.waits((move,), 9.9)
 
 
-def test_a_registry_that_says_when_to_ask_again_is_asked_then() -> None:
-    """Each time: only what failed without a word is tried more and more seldom."""
+@pytest.mark.parametrize(
+    ("reason", "wants", "first", "last"),
+    [
+        (Reason.REGISTRY_THROTTLED, 2.0, (2.5, 6.0), (2.5, 6.0)),
+        (Reason.REGISTRY_THROTTLED, 0.0, (0.9, 1.1), (270.0, 330.0)),  # by Podium's own limit
+        (
+            Reason.FIELD_CONFLICT,
+            2.0,
+            (0.9, 1.1),
+            (270.0, 330.0),
+        ),  # not the registry's
+    ],
+)
+def test_a_registry_that_says_when_to_ask_again_is_asked_then(
+    reason: Reason, wants: float, first: tuple[float, float], last: tuple[float, float]
+) -> None:
+    """What fails without a word is tried more and more seldom."""
     connected = Connected.__new__(Connected)
+    connected.client = cast(RegistryClient, SimpleNamespace(wants_rest=wants))
     reconciler, name = _reconciler(Cache(), None), Name("a", "p")
     reconciler._registries = cast(Registries, {Name("a", "mlflow"): connected})
     raw = promotion("p", 4, registryRef={"name": "mlflow"})
     parsed = read(ModelPromotion, raw, "p")
     seen = Observation(promotion=parsed, cluster_id="c", operator_version="0")
-    for wants, least, most in ((2.0, 2.9, 3.1), (0.0, 0.9, 300.0)):
-        connected.client = cast(RegistryClient, SimpleNamespace(wants_rest=wants))
-        pauses = [reconciler._pause(name, seen, 300.0) for _ in range(10)]
-        assert all(least <= pause <= 1.1 * most for pause in pauses)
-        assert (pauses[-1] > 200) == (not wants)
+    problem = Problem(ProblemKind.TRANSIENT, reason, "no")
+    pauses = [reconciler._pause(name, seen, problem, 300.0) for _ in range(10)]
+    assert first[0] <= pauses[0] <= first[1]
+    assert last[0] <= pauses[-1] <= last[1]
 
 
 class Busy(Reconciler):

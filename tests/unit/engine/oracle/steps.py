@@ -178,7 +178,7 @@ def _goes_to_where_the_alias_was(c: Case, entry: LedgerEntry) -> None:
     attempt = c.attempt
     if attempt is None or attempt.id != entry.attempt:
         return
-    before_outcome = c.before.champion_version != attempt.version
+    before_outcome = attempt.version not in (c.before.champion_version, attempt.previous)
     may_serve = ready(c.seen, attempt.previous) and attempt.previous not in quarantined(c.seen)
     if before_outcome and may_serve:
         assert entry.to == attempt.previous, "goes elsewhere than where the alias was"
