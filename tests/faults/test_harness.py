@@ -226,6 +226,13 @@ async def test_mlflow_is_away_and_comes_back(monkeypatch: pytest.MonkeyPatch) ->
         assert await there.ask("GET", GET) == 3
 
 
+async def test_while_mlflow_is_away_it_does_not_go_away_again() -> None:
+    async with scene(Fault.AWAY, SET_ALIAS, WRITE_STATUS) as there:
+        assert await there.set_alias() == 1
+        assert await there.ask("PUT", STATUS, {}) == 2
+        assert there.proxy.fired == ONE, "the other is to be played alone"
+
+
 async def test_a_new_operator_lists_the_past(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxies, "LAG_SECONDS", 0.2)
     promotions = STATUS.removesuffix("/p/status")
