@@ -205,9 +205,8 @@ class Reconciler:
             promotion = await self._write_status(promotion, status)
         await self._tell(promotion, decision.events)
         if decision.actions and not memory.waits(decision.actions, began):
-            if not await self._act(name, promotion, seen, decision, memory):
-                return 0.0 if memory.problem else self._backoff.failed(name)
-            return promotion
+            pause = await self._act(name, promotion, seen, decision, memory)
+            return promotion if pause is None else pause
         if decision.actions:
             return 0.0 if written else self._next_look(name, seen, decision, memory)
         memory.problem = None
@@ -272,8 +271,9 @@ class Reconciler:
         seen: Observation,
         decision: Decision,
         memory: Memory,
-    ) -> bool:
-        """Whether all actions were performed; if not, `memory` has why and when to try again."""
+    ) -> float | None:
+        """None: all actions were performed. Else the seconds until the next pass; what an action
+        failed of is in `memory`, and is told by a pass at once."""
         connected = self._registries.get(Name(name.namespace, seen.spec.registry_ref.name))
         performer = Performer(
             kube=self._kube,
@@ -292,11 +292,11 @@ class Reconciler:
                     self._backoff.succeeded(name)
         except (PassEndedError, cluster_errors.NotLeader, cluster_errors.Conflict) as ended:
             _log.info("the pass ended: %s", ended)
-            return False
+            return self._backoff.failed(name)
         except (registry_errors.AmbiguousWrite, cluster_errors.AmbiguousWrite) as error:
             _log.warning("%s", error)
             memory.unsettled_until = self._clock.monotonic() + SETTLING_SECONDS
-            return False
+            return self._backoff.failed(name)
         except ActionRefusedError as refused:
             self._remember(name, seen, memory, action, refused.problem)
         except RegistryError as error:
@@ -306,8 +306,8 @@ class Reconciler:
         else:
             memory.problem = memory.failed = None
             memory.retry_at = 0.0
-            return True
-        return False
+            return None
+        return 0.0
 
     async def _guard(self, promotion: ModelPromotion) -> None:
         """Rule 3: the promotion is exactly what this pass decided on."""

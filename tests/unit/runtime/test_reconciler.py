@@ -12,7 +12,7 @@ from podium.api.reasons import Reason
 from podium.api.values import read
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import Conflict
-from podium.engine.decision import SetAlias, TagVersion
+from podium.engine.decision import Decision, SetAlias, TagVersion
 from podium.engine.observation import Observation, Problem, ProblemKind
 from podium.registry import RegistryClient
 from podium.runtime.cache import Cache
@@ -122,6 +122,22 @@ def test_a_registry_that_says_when_to_ask_again_is_asked_then(
     pauses = [reconciler._pause(name, seen, problem, 300.0) for _ in range(10)]
     assert first[0] <= pauses[0] <= first[1]
     assert last[0] <= pauses[-1] <= last[1]
+
+
+async def test_a_pass_that_ends_by_a_change_waits_also_while_a_problem_is_remembered() -> None:
+    """It came back at once, for as long as the promotion kept changing."""
+    cache, now = Cache(), promotion("p", 5)
+    reconciler = _reconciler(cache, Kube(now))
+    parsed = read(ModelPromotion, promotion("p", 4), "p")
+    seen = Observation(promotion=parsed, cluster_id="c", operator_version="0")
+    move = SetAlias(to="2", expect="1")
+    decision = Decision(parsed.status, (move,))
+    problem = Problem(ProblemKind.STALLED, Reason.FIELD_CONFLICT, "no")
+    memory = Memory(problem=problem, failed=move)
+    reconciler._registries = cast(Registries, {})
+    pause = await reconciler._act(Name("a", "p"), parsed, seen, decision, memory)
+    assert pause is not None and pause >= 0.9
+    assert memory.problem is problem and memory.failed is move
 
 
 class Busy(Reconciler):
