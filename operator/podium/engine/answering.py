@@ -20,7 +20,14 @@ from podium.api.promotion_status import (
 )
 from podium.api.reasons import Reason
 from podium.engine import ledger
-from podium.engine.attempts import NAME_SHOWN, REASON_SHOWN, begin, end, turn_back
+from podium.engine.attempts import (
+    NAME_SHOWN,
+    REASON_SHOWN,
+    begin,
+    destination_of,
+    end,
+    turn_back,
+)
 from podium.engine.candidate import is_verdict, last_good, objection, quarantined
 from podium.engine.decision import AnswerDecision, Decision
 from podium.engine.observation import Observation
@@ -147,22 +154,30 @@ def rollback(seen: Observation, now: datetime, said: PromotionDecision) -> Decis
     attempt = seen.attempt
     if attempt and attempt.rollback:
         return _redirect(seen, now, said, attempt, attempt.rollback.to)
-    if attempt and attempt.move_id is None:
-        # This decision is carried out when that attempt's end is in the ledger.
-        text = f"a person said Rollback ({said.metadata.name})"
-        return end(seen, now, Phase.SUPERSEDED, Reason.ROLLBACK_BY_DECISION, text)
     moving = attempt if attempt and attempt.move_id else None
     leaving = moving.version if moving else seen.status.champion_version
     if leaving is None:
         return _refuse(seen, said, "there is no champion to roll back from")
-    default = moving.previous if moving and leaving != seen.status.champion_version else None
-    to = said.spec.version or default or last_good(seen, leaving=leaving)
+    to = said.spec.version or _default_destination(seen, moving, leaving)
     if to is None:
         return _refuse(seen, said, "the ledger names no earlier champion; name a version")
     if trouble := _no_destination(seen, to, leaving):
         return _refuse(seen, said, trouble)
+    if attempt and not moving:
+        # This decision is carried out when that attempt's end is in the ledger.
+        text = f"a person said Rollback ({said.metadata.name})"
+        return end(seen, now, Phase.SUPERSEDED, Reason.ROLLBACK_BY_DECISION, text)
     back = moving or begin(seen, now, leaving, Origin.DECISION, previous=seen.alias)
     return _send_back(seen, now, said, back, to)
+
+
+def _default_destination(
+    seen: Observation, moving: AttemptStatus | None, leaving: str
+) -> str | None:
+    if moving is None:
+        return last_good(seen, leaving=leaving)
+    to, inferred = destination_of(seen, moving)
+    return None if inferred else to
 
 
 def _redirect(

@@ -132,9 +132,11 @@ def turn_back(
 ) -> Decision:
     """Begins to roll back: where to, under which new move id, and what becomes of the version.
     Intent, quarantine and hold are in the ledger before anything moves."""
+    drift = attempt.origin is Origin.DRIFT
     destination, inferred = (to, False) if to else destination_of(seen, attempt)
     if destination is None:
-        text = f"version {attempt.version} failed ({message}) and there is no version to go back to"
+        why = message if drift else f"version {attempt.version} failed ({message})"
+        text = f"{why} and there is no version to go back to"
         return give_up(seen, now, attempt, Reason.NO_PREVIOUS_CHAMPION, text, quarantine=quarantine)
     if inferred and seen.spec.rollback.when_unknown is WhenUnknown.HOLD:
         text = f"{message}; {_choices(seen, attempt)}"
@@ -146,9 +148,7 @@ def turn_back(
         seen,
         seen.status,
         now,
-        EntryAction.REVERT_INTENT
-        if attempt.origin is Origin.DRIFT
-        else EntryAction.ROLLBACK_INTENT,
+        EntryAction.REVERT_INTENT if drift else EntryAction.ROLLBACK_INTENT,
         from_version=attempt.version,
         to=destination,
         attempt=attempt.id,
@@ -247,7 +247,9 @@ def give_up(
     quarantine: bool,
     hold: bool = False,
 ) -> Decision:
-    """A version failed and it is not known where to go back to: the alias stays where it is."""
+    """A version failed and it is not known where to go back to: the alias stays where it is, and
+    what it is at is the champion; unless it was somebody else that moved it there."""
+    drift = attempt.origin is Origin.DRIFT
     status = mark(
         seen, seen.status, now, attempt, reason, message, quarantine=quarantine, hold=hold
     )
@@ -255,16 +257,15 @@ def give_up(
         seen,
         status,
         now,
-        EntryAction.REJECTED,
+        EntryAction.ABANDONED if drift else EntryAction.REJECTED,
         to=attempt.version,
         attempt=attempt.id,
         move_id=attempt.move_id,
         reason=f"{reason}: {message}",
     )
-    over = replace(
-        entered(attempt, Phase.REJECTED, now), reason=reason.value, message=clip(message)
-    )
-    if seen.alias == attempt.version:
+    phase = Phase.SUPERSEDED if drift else Phase.REJECTED
+    over = replace(entered(attempt, phase, now), reason=reason.value, message=clip(message))
+    if seen.alias == attempt.version and not drift:
         champion = ChampionStatus(version=attempt.version, since=now, move_id=attempt.move_id)
         status = replace(status, champion=champion)
     return persist(replace(status, attempt=over), warning(reason, message))

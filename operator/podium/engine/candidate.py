@@ -192,13 +192,36 @@ def usable(seen: Observation, version: str | None) -> bool:
     return found is not None and found.ready and found.version not in quarantined(seen)
 
 
+BECAME_CHAMPION = frozenset(
+    {EntryAction.ADOPTED, EntryAction.PROMOTED, EntryAction.ROLLED_BACK, EntryAction.REVERTED}
+)
+
+
 def last_good(seen: Observation, *, leaving: str | None) -> str | None:
-    """Where a rollback from `leaving` goes: the last version with a Promoted outcome (or found
-    at adoption) that is still usable. None: no entry says."""
-    good = (EntryAction.PROMOTED, EntryAction.ADOPTED)
+    """Where a rollback from `leaving` goes: the last champion by the ledger that is still usable
+    and that no rollback has left since (a Release that names it forgives that). None: no entry
+    says."""
+    left = {leaving}
+    forgiven: set[str | None] = set()
     for entry in reversed(ledger.known(seen)):
-        if entry.action in good and entry.to != leaving and usable(seen, entry.to):
+        if entry.action is EntryAction.RELEASED:
+            forgiven.add(entry.to)
+        elif entry.action is EntryAction.ROLLBACK_INTENT:
+            left |= {entry.from_version} - forgiven
+        elif entry.action in BECAME_CHAMPION and entry.to not in left and usable(seen, entry.to):
             return entry.to
+    return None
+
+
+def way_back(seen: Observation) -> str | None:
+    """Where the champion is being left for: a rollback from it began, and had no outcome."""
+    champion = seen.status.champion_version
+    for entry in reversed(ledger.known(seen)):
+        if entry.action is EntryAction.ROLLBACK_INTENT and entry.from_version == champion:
+            return entry.to
+        stays = entry.action in BECAME_CHAMPION or entry.action is EntryAction.REJECTED
+        if stays and entry.to == champion:
+            return None
     return None
 
 

@@ -20,7 +20,7 @@ from podium.api.promotion_status import (
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving
 from podium.engine.attempts import REASON_SHOWN, begin, end, entered, turn_back
-from podium.engine.candidate import block, last_good, usable
+from podium.engine.candidate import block, last_good, usable, way_back
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import clip, normal, persist, stall, warning
@@ -126,9 +126,13 @@ def _restart_what_followed(seen: Observation, now: datetime) -> Decision:
     """A container that started meanwhile loaded the other version."""
     champion = seen.alias
     assert champion is not None
-    attempt = begin(seen, now, champion, Origin.DRIFT, previous=champion)
     message = "somebody moved the alias, and back"
-    return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=champion)
+    if seen.spec.suspend:
+        text = f"suspended: {message}; pods that started meanwhile may serve another version"
+        return stall(seen, Reason.ALIAS_DRIFT, text)
+    attempt = begin(seen, now, champion, Origin.DRIFT, previous=champion)
+    to = _where_to(seen) or champion
+    return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=to)
 
 
 def _drift_words(seen: Observation) -> str:
@@ -140,20 +144,26 @@ def _drift_words(seen: Observation) -> str:
 
 def _own_delayed_commit(seen: Observation, now: datetime) -> bool:
     """Whether an earlier move of ours went to where the alias is, so recently that a request may
-    have taken effect only now (the clock may have stepped back meanwhile)."""
+    have taken effect only now (the clock may have stepped back meanwhile). To adopt a version
+    moves no alias."""
+    adopted = {
+        entry.attempt
+        for entry in seen.status.history
+        if entry.action is EntryAction.PROMOTE_INTENT and entry.reason == Origin.ADOPT
+    }
     return any(
         entry.action in _OWN_MOVES
         and entry.to == seen.alias
         and abs(now - entry.time) < DELAYED_COMMIT
+        and not (entry.action in _PROMOTION and entry.attempt in adopted)
         for entry in seen.status.history
     )
 
 
 def _revert(seen: Observation, now: datetime, why: str) -> Decision | None:
-    """Back to the champion; when that one is gone or in quarantine, to the last good one. None:
-    there is nothing to go back to, and a new candidate may be tried (`resting`)."""
-    champion = seen.status.champion_version
-    to = champion if usable(seen, champion) else last_good(seen, leaving=champion)
+    """Back to the champion, or to what is right in its place. None: there is nothing to go back
+    to, and a new candidate may be tried (`resting`)."""
+    champion, to = seen.status.champion_version, _where_to(seen)
     if champion is None or to is None:
         return None
     if seen.spec.suspend:
@@ -161,6 +171,14 @@ def _revert(seen: Observation, now: datetime, why: str) -> Decision | None:
     attempt = begin(seen, now, seen.alias or champion, Origin.DRIFT, previous=champion)
     message = f"{why} to {seen.alias or 'nothing'}"
     return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=to)
+
+
+def _where_to(seen: Observation) -> str | None:
+    """The champion; where it was going, when its rollback ended by somebody's move of the alias;
+    when that one is gone or in quarantine, the last good one."""
+    champion = seen.status.champion_version
+    wanted = way_back(seen) or champion
+    return wanted if usable(seen, wanted) else last_good(seen, leaving=champion)
 
 
 def _follow(seen: Observation, now: datetime) -> Decision | None:
@@ -202,7 +220,8 @@ def _released_since(seen: Observation) -> bool:
     """Whether a person has released the hold over this very drift: then it is followed."""
     released = False
     for entry in reversed(ledger.known(seen)):
-        if entry.action is EntryAction.HELD and entry.from_version == seen.alias:
+        held = entry.action is EntryAction.HELD and entry.decision is None
+        if held and entry.from_version == seen.alias:
             return released
         if entry.action is EntryAction.RELEASED and entry.to is None:
             released = True
@@ -212,8 +231,7 @@ def _released_since(seen: Observation) -> bool:
 
 
 _MOVES = frozenset({EntryAction.PROMOTED, EntryAction.ROLLED_BACK, EntryAction.REVERTED})
-_OWN_MOVES = _MOVES | {
-    EntryAction.PROMOTE_INTENT,
-    EntryAction.ROLLBACK_INTENT,
-    EntryAction.REVERT_INTENT,
-}
+_PROMOTION = frozenset({EntryAction.PROMOTE_INTENT, EntryAction.PROMOTED})
+_OWN_MOVES = (
+    _MOVES | _PROMOTION | frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.REVERT_INTENT})
+)

@@ -10,6 +10,7 @@ from podium.engine import serving, stages, tags
 from podium.engine.candidate import block, select
 from podium.engine.decision import Needs
 from podium.engine.observation import Observation
+from podium.engine.restoring import behind
 
 _WATCHED = frozenset({Phase.PROMOTING, Phase.VERIFYING, Phase.BAKING, Phase.ROLLING_BACK})
 _JUDGED = frozenset({Phase.VALIDATING, Phase.AWAITING_APPROVAL, Phase.PROMOTING})
@@ -39,7 +40,9 @@ def well(seen: Observation) -> bool:
         return False
     if _asks_for_more(seen):
         return False
-    if seen.ledger.head_seq != status.ledger_seq or seen.alias != status.champion.version:
+    if seen.ledger.head_seq != status.ledger_seq or behind(seen):
+        return False
+    if seen.alias != status.champion.version:
         return False
     if any(
         state.problem or not serving.serves_as_is(seen, target, state)

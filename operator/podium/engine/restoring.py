@@ -23,18 +23,16 @@ from podium.api.promotion_status import (
 from podium.api.reasons import Reason
 from podium.engine import ledger
 from podium.engine.attempts import QUARANTINE_SHOWN, REASON_SHOWN
+from podium.engine.candidate import BECAME_CHAMPION
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import NOW, clip, normal, persist, stall
 from podium.engine.verifying import highest
 
-_CHAMPION = frozenset(
-    {EntryAction.ADOPTED, EntryAction.PROMOTED, EntryAction.ROLLED_BACK, EntryAction.REVERTED}
-)
 _INTENTS = frozenset(
     {EntryAction.PROMOTE_INTENT, EntryAction.ROLLBACK_INTENT, EntryAction.REVERT_INTENT}
 )
-_ENDS = _CHAMPION | {
+_ENDS = BECAME_CHAMPION | {
     EntryAction.ABANDONED,
     EntryAction.REJECTED,
     EntryAction.EXPIRED,
@@ -44,7 +42,7 @@ _ENDS = _CHAMPION | {
 
 def restore(seen: Observation, now: datetime) -> Decision | None:
     """Reads status back when the registry's ledger is ahead of it, if it can be trusted."""
-    if not _behind(seen):
+    if not behind(seen):
         return None
     if not seen.ledger.complete:
         return Decision(seen.status, requeue_after=NOW)  # `needs` asks for it
@@ -64,7 +62,7 @@ def restore(seen: Observation, now: datetime) -> Decision | None:
     return persist(status, normal(Reason.RESTORED, text))
 
 
-def _behind(seen: Observation) -> bool:
+def behind(seen: Observation) -> bool:
     """Whether MLflow knows more, or something else. Entries beyond the head count: whoever
     deletes the head alone, or a crash before it, does not make the rest unsaid."""
     own, head = seen.status.ledger_seq, seen.ledger.head_seq
@@ -106,7 +104,7 @@ def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionSt
 
 def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> PromotionStatus:
     match entry.action:
-        case action if action in _CHAMPION and entry.to is not None:
+        case action if action in BECAME_CHAMPION and entry.to is not None:
             champion = ChampionStatus(version=entry.to, since=entry.time, move_id=entry.move_id)
             best = highest(status.highest_promoted, entry.to)
             counts = action in (EntryAction.PROMOTED, EntryAction.ADOPTED)

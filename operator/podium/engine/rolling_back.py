@@ -78,11 +78,12 @@ def restart_targets(seen: Observation, now: datetime) -> Decision | None:
         for target in seen.spec.targets
         if target.name in _to_restart(seen, attempt)
     )
-    if not missing:
-        return None
-    if problem := serving.target_problem(seen):
-        return blocked(seen, problem, SOON)
-    return act(seen, *missing)
+    troubled = {state.name for state in seen.targets if state.problem}
+    reachable = tuple(apply for apply in missing if apply.target not in troubled)
+    if reachable:  # what failed is left where it can be, whatever another target waits for
+        return act(seen, *reachable)
+    problem = serving.target_problem(seen)
+    return blocked(seen, problem, SOON) if missing and problem else None
 
 
 def _to_restart(seen: Observation, attempt: AttemptStatus) -> frozenset[str]:

@@ -25,7 +25,7 @@ from podium.cluster.errors import ClusterError
 from podium.cluster.resources import PodiumKind
 from podium.engine import ledger as ledgers
 from podium.engine.decide import decide
-from podium.engine.decision import Action, Decision, Event, EventType
+from podium.engine.decision import Action, ApplyTarget, Decision, Event, EventType
 from podium.engine.observation import Observation, Problem, ProblemKind
 from podium.registry import errors as registry_errors
 from podium.registry.errors import RegistryError
@@ -58,15 +58,28 @@ class Memory:
     """What is remembered of one promotion between passes; losing it costs only time."""
 
     problem: Problem | None = None
-    failed: Action | None = None
-    retry_at: float = 0.0  # monotonic: that action is not tried again before
+    failed: tuple[Action, ...] = ()
+    retry_at: float = 0.0  # monotonic: those are not tried again before
     failed_at: float = 0.0
     unsettled_until: float | None = None
     passes_at_once: int = 0
 
-    def waits(self, actions: tuple[Action, ...], now: float) -> bool:
-        """Whether what failed is among them and not yet due. No other action waits for it."""
-        return now < self.retry_at and self.failed in actions
+    def due(self, actions: tuple[Action, ...], now: float) -> tuple[Action, ...]:
+        """Those that may be tried now: what failed waits for its time, and so does what was to
+        follow it. Targets do not wait for each other."""
+        left = tuple(action for action in actions if action not in self.failed)
+        if now >= self.retry_at or left == actions:
+            return actions
+        return left if all(isinstance(action, ApplyTarget) for action in actions) else ()
+
+    def fails(self, action: Action, problem: Problem) -> None:
+        self.problem = problem
+        of_this_move = isinstance(action, ApplyTarget)
+        others = (f for f in self.failed if isinstance(f, ApplyTarget) and f != action)
+        self.failed = (*(others if of_this_move else ()), action)
+
+    def forget(self) -> None:
+        self.problem, self.failed, self.retry_at = None, (), 0.0
 
 
 class Reconciler:
@@ -204,9 +217,13 @@ class Reconciler:
             _log_phase(promotion, status)
             promotion = await self._write_status(promotion, status)
         await self._tell(promotion, decision.events)
-        if decision.actions and not memory.waits(decision.actions, began):
-            pause = await self._act(name, promotion, seen, decision, memory)
-            return promotion if pause is None else pause
+        if due := memory.due(decision.actions, began):
+            pause = await self._act(name, promotion, seen, due, memory)
+            if pause is not None:
+                return pause
+            if due == decision.actions:
+                memory.forget()
+            return promotion
         if decision.actions:
             return 0.0 if written else self._next_look(name, seen, decision, memory)
         memory.problem = None
@@ -269,7 +286,7 @@ class Reconciler:
         name: Name,
         promotion: ModelPromotion,
         seen: Observation,
-        decision: Decision,
+        actions: tuple[Action, ...],
         memory: Memory,
     ) -> float | None:
         """None: all actions were performed. Else the seconds until the next pass; what an action
@@ -284,30 +301,28 @@ class Reconciler:
             connected=connected if isinstance(connected, Connected) else None,
             clock=self._clock,
         )
-        try:
-            for action in decision.actions:
+        refused = False
+        for action in actions:
+            try:
                 _log.debug("performing %s", action)
                 await performer.perform(action)
-                if memory.failed in (None, action):
+            except (PassEndedError, cluster_errors.NotLeader, cluster_errors.Conflict) as ended:
+                _log.info("the pass ended: %s", ended)
+                return self._backoff.failed(name)
+            except (registry_errors.AmbiguousWrite, cluster_errors.AmbiguousWrite) as error:
+                _log.warning("%s", error)
+                memory.unsettled_until = self._clock.monotonic() + SETTLING_SECONDS
+                return self._backoff.failed(name)
+            except (ActionRefusedError, RegistryError, ClusterError) as error:
+                problem = _problem_of(error)
+                self._remember(name, seen, memory, action, problem)
+                refused = True
+                if problem.kind is ProblemKind.TRANSIENT or not isinstance(action, ApplyTarget):
+                    break
+            else:
+                if not memory.failed or action in memory.failed:
                     self._backoff.succeeded(name)
-        except (PassEndedError, cluster_errors.NotLeader, cluster_errors.Conflict) as ended:
-            _log.info("the pass ended: %s", ended)
-            return self._backoff.failed(name)
-        except (registry_errors.AmbiguousWrite, cluster_errors.AmbiguousWrite) as error:
-            _log.warning("%s", error)
-            memory.unsettled_until = self._clock.monotonic() + SETTLING_SECONDS
-            return self._backoff.failed(name)
-        except ActionRefusedError as refused:
-            self._remember(name, seen, memory, action, refused.problem)
-        except RegistryError as error:
-            self._remember(name, seen, memory, action, problems.of_registry(error))
-        except ClusterError as error:
-            self._remember(name, seen, memory, action, error.problem())
-        else:
-            memory.problem = memory.failed = None
-            memory.retry_at = 0.0
-            return None
-        return 0.0
+        return 0.0 if refused else None
 
     async def _guard(self, promotion: ModelPromotion) -> None:
         """Rule 3: the promotion is exactly what this pass decided on."""
@@ -329,7 +344,7 @@ class Reconciler:
     ) -> None:
         """The next pass puts the problem into status at once; the action waits, no other does."""
         _log.warning("%s: %s", problem.reason.value, problem.message)
-        memory.problem, memory.failed = problem, action
+        memory.fails(action, problem)
         memory.failed_at = self._clock.monotonic()
         patient = problem.kind is not ProblemKind.TRANSIENT
         # Also what a person must mend may have been one garbled answer.
@@ -415,6 +430,16 @@ class Reconciler:
         except (RegistryError, ClusterError) as error:
             # Harmless: an owner that is gone yields within its cluster anyway.
             _log.info("the claim on alias %s was not released: %s", spec.alias, error)
+
+
+def _problem_of(error: ActionRefusedError | RegistryError | ClusterError) -> Problem:
+    match error:
+        case ActionRefusedError(problem=problem):
+            return problem
+        case RegistryError():
+            return problems.of_registry(error)
+        case _:
+            return error.problem()
 
 
 def _log_phase(promotion: ModelPromotion, status: PromotionStatus) -> None:

@@ -1,5 +1,7 @@
 """What people say, in every phase."""
 
+from datetime import timedelta
+
 import pytest
 
 from podium.api.decision import DecisionAction, DecisionOutcome
@@ -99,11 +101,9 @@ def test_a_rollback_with_nothing_to_go_back_from_or_to_is_refused() -> None:
     assert (w.alias, w.served()) == ("1", {"1"})
 
 
-@pytest.mark.parametrize(("phase", "to"), [("Verifying", "1"), ("Baking", "3")])
-def test_a_rollback_of_a_move_goes_to_where_the_alias_was_until_its_outcome(
-    phase: str, to: str
-) -> None:
-    """And then to the last one that was promoted, though a person took that back once."""
+@pytest.mark.parametrize("phase", ["Verifying", "Baking"])
+def test_a_rollback_of_a_move_goes_to_where_the_alias_was(phase: str) -> None:
+    """After its outcome too: not to 3, which was promoted last but taken back by a person."""
     w = grown(rollback={"bakeDuration": "60s"})
     w.register("3")
     w.run()
@@ -114,7 +114,81 @@ def test_a_rollback_of_a_move_goes_to_where_the_alias_was_until_its_outcome(
     w.until(phase)
     w.say(DecisionAction.ROLLBACK)
     w.run()
-    assert (w.alias, w.served(), w.phase) == (to, {to}, "RolledBack")
+    assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
+
+
+def test_a_second_rollback_does_not_go_forward_to_what_the_first_one_left() -> None:
+    w = grown()
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    w.now += timedelta(hours=1)
+    again = w.say(DecisionAction.ROLLBACK)
+    w.run()
+    text = "the ledger names no earlier champion; name a version"
+    assert w.answers[again] == (DecisionOutcome.REFUSED, text)
+    assert (w.alias, w.served()) == ("1", {"1"})
+
+
+def test_a_released_version_may_be_gone_back_to_again() -> None:
+    w = grown(rollback={"bakeDuration": "10m"})
+    w.register("3")
+    w.until("Baking")
+    w.now += timedelta(seconds=20)
+    w.restart_containers("api")
+    w.run()
+    assert (w.alias, [q.version for q in w.status.quarantined]) == ("2", ["3"])
+    w.spec["candidate"] = {"version": "2"}
+    w.say(DecisionAction.RELEASE, version="3")
+    w.run()
+    assert w.alias == "2"
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert (w.alias, w.served()) == ("3", {"3"})
+
+
+def test_a_rollback_that_is_refused_leaves_the_attempt_as_it_is() -> None:
+    w = grown()
+    w.spec["approval"] = {"required": 2}
+    w.register("3")
+    w.until("AwaitingApproval")
+    attempt = w.status.attempt
+    nowhere = w.say(DecisionAction.ROLLBACK, version="99")
+    w.steps(40)
+    text = "version 99 does not exist or is not READY"
+    assert w.answers[nowhere] == (DecisionOutcome.REFUSED, text)
+    assert attempt and w.status.attempt and w.status.attempt.id == attempt.id
+    assert w.phase == "AwaitingApproval"
+
+
+def test_a_rollback_whose_usual_destination_is_not_ready_goes_to_the_one_before() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.until("Verifying")
+    w.unready("2")
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
+
+
+@pytest.mark.parametrize("given_back", [False, True])
+def test_a_rollback_that_somebody_cut_short_by_moving_the_alias_ends_where_it_was_going(
+    given_back: bool,
+) -> None:
+    """Not at the version that was being left, though that is still the champion by status."""
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    w.say(DecisionAction.ROLLBACK)
+    w.until("RollingBack")
+    w.aliases["champion"] = "3"
+    while w.phase != "Superseded":
+        w.steps(1)
+    if given_back:
+        w.aliases["champion"] = "2"
+    w.run()
+    assert (w.alias, w.served(), w.status.champion_version) == ("1", {"1"}, "1")
+    assert w.status.hold is not None
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["before", "after"])

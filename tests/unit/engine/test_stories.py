@@ -1,10 +1,12 @@
 """The main stories, told through the pure core."""
 
+import json
 from datetime import timedelta
 
 import pytest
 
 from podium.api.decision import DecisionAction, DecisionOutcome
+from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import Stage
 from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.api.reasons import Reason
@@ -763,3 +765,79 @@ def test_a_gate_without_a_verdict_fails_at_its_deadline(verdict: Verdict, ends: 
     w.now += timedelta(seconds=1)
     w.run()
     assert (w.phase, w.alias) == (ends, None)
+
+
+def test_a_person_who_changes_the_mind_twice_under_adopt_is_followed() -> None:
+    """To adopt a version sends no move of the alias, so none of ours can come late."""
+    w = world(candidate=None, gates=[])
+    for version in "125":
+        w.register(version)
+    for version in "5121":
+        w.now += timedelta(seconds=40)
+        w.aliases["champion"] = version
+        w.run()
+        assert (w.alias, w.status.champion_version) == (version, version)
+    assert not any(entry.action is EntryAction.REVERT_INTENT for entry in w.status.history)
+
+
+@pytest.mark.parametrize("source", [TARGET, PINNED], ids=["Alias", "Version"])
+def test_what_somebody_moved_the_alias_to_is_no_champion_though_nothing_is_left_to_go_back_to(
+    source: dict[str, object],
+) -> None:
+    """The champion is deleted while the alias is taken back from a version that a gate refused."""
+    w = world(targets=[source])
+    w.register("1")
+    w.run()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    w.now += timedelta(hours=1)
+    w.aliases["champion"] = "3"
+    w.until("RollingBack")
+    w.delete("1")
+    w.run()
+    assert w.status.champion_version == "1"
+    assert w.stages() == {}
+    assert (w.condition("Ready")[0], w.condition("Stalled")) == (
+        "False",
+        ("True", "NoPreviousChampion"),
+    )
+    assert not any("ApplyTarget" in line and "'3'" in line for line in w.log)
+    w.status = PromotionStatus()
+    w.run()
+    assert w.status.champion_version is None, "what the ledger said of 1 was deleted with it"
+
+
+def test_while_suspended_nothing_is_restarted_for_an_alias_that_came_back() -> None:
+    w = grown()
+    w.spec["suspend"] = True
+    w.run()
+    w.aliases["champion"] = "1"
+    w.restart_containers("api")
+    w.run()
+    w.aliases["champion"] = "2"
+    w.run()
+    assert (w.served(), w.condition("Stalled")) == ({"1"}, ("True", "AliasDrift"))
+    w.spec["suspend"] = False
+    w.run()
+    assert (w.served(), w.condition("Ready")) == ({"2"}, ("True", "ChampionServed"))
+
+
+def test_a_person_s_hold_long_ago_lets_no_drift_pass() -> None:
+    w = grown(aliasDriftPolicy="Hold")
+    w.say(DecisionAction.HOLD)
+    w.run()
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    del w.aliases["champion"]
+    w.run()
+    assert w.status.hold is not None and "moved the alias" in w.status.hold.reason
+
+
+def test_at_rest_a_head_that_somebody_changed_is_noticed() -> None:
+    """The cheap look sees it, so the ledger is read; without that it was asked for forever."""
+    w = grown()
+    key = ledger.head_tag_key("champion")
+    head = json.loads(w.model_tags[key])
+    w.model_tags[key] = json.dumps({**head, "hash": "sha256:" + "0" * 64})
+    w.run()
+    assert w.condition("Stalled") == ("True", "LedgerBroken")

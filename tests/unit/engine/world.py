@@ -166,9 +166,30 @@ class World:
         return ModelPromotion(metadata=meta, spec=spec, status=self.status)
 
     def observe(self) -> Observation:
+        """As the runtime looks: all versions' tags, with the ledger, only when they are needed."""
+        cheap = self._look(complete=False)
+        asked = needs(cheap, self.now)
+        seen = self._look(complete=True) if asked.versions else cheap
+        wanted = asked.gates_for
+        if wanted is None:
+            return seen
+        verdict = self.verdicts.get(wanted, Verdict.PASS)
+        gates = tuple(
+            GateStatus(
+                name=g.name,
+                verdict=self.gate_verdicts.get(g.name, verdict),
+                message=f"v{wanted}",
+                dry_run=g.dry_run,
+            )
+            for g in seen.spec.gates
+        )
+        unknown = any(g.verdict is Verdict.ERROR and not g.dry_run for g in gates)
+        return replaced(seen, gates=gates, gate_inputs=None if unknown else f"inputs-{wanted}")
+
+    def _look(self, *, complete: bool) -> Observation:
         promotion = self.promotion
         version_tags = {number: v.tags for number, v in self.versions.items()}
-        cheap = Observation(
+        return Observation(
             promotion=promotion,
             cluster_id="c1",
             operator_version="test",
@@ -179,32 +200,19 @@ class World:
                 aliases=dict(self.aliases),
                 tags=dict(self.model_tags),
                 versions=dict(self.versions),
-                complete=True,
+                complete=complete,
                 aliases_supported=self.aliases_supported,
             ),
             targets=tuple(self.target(t) for t in promotion.spec.targets),
             decisions=tuple(self.decisions),
-            ledger=ledger.parse_ledger(promotion.spec.alias, self.model_tags, version_tags, SIGNER),
+            ledger=ledger.parse_ledger(
+                promotion.spec.alias, self.model_tags, version_tags if complete else None, SIGNER
+            ),
             claim=ledger.parse_claim(
                 self.model_tags.get(ledger.owner_tag_key(promotion.spec.alias))
             ),
             poll_interval=timedelta(seconds=1),
         )
-        wanted = needs(cheap, self.now).gates_for
-        if wanted is None:
-            return cheap
-        verdict = self.verdicts.get(wanted, Verdict.PASS)
-        gates = tuple(
-            GateStatus(
-                name=g.name,
-                verdict=self.gate_verdicts.get(g.name, verdict),
-                message=f"v{wanted}",
-                dry_run=g.dry_run,
-            )
-            for g in promotion.spec.gates
-        )
-        unknown = any(g.verdict is Verdict.ERROR and not g.dry_run for g in gates)
-        return replaced(cheap, gates=gates, gate_inputs=None if unknown else f"inputs-{wanted}")
 
     def target(self, target: object) -> TargetState:
         name = target.deployment.name  # type: ignore[attr-defined]

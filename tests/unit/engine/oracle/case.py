@@ -18,6 +18,7 @@ from podium.engine.observation import Claim, Observation, TargetState
 A = EntryAction
 P = Phase
 MOVES = frozenset({A.PROMOTE_INTENT, A.ROLLBACK_INTENT, A.REVERT_INTENT})
+GOOD = frozenset({A.ADOPTED, A.PROMOTED, A.ROLLED_BACK, A.REVERTED})
 BACK = frozenset({A.ROLLBACK_INTENT, A.REVERT_INTENT})
 
 
@@ -96,6 +97,28 @@ def quarantined(seen: Observation) -> frozenset[str]:
         elif entry.action is A.RELEASED and entry.to:
             found.discard(entry.to)
     return frozenset(found | {q.version for q in seen.status.quarantined})
+
+
+def last_good(seen: Observation, leaving: str | None) -> str | None:
+    """The last champion that may serve, and that nobody has gone back from since; a Release that
+    names a version forgives it."""
+    became, left, released = dict[str, int](), dict[str, int](), dict[str, int]()
+    for entry in known(seen):
+        if entry.action in GOOD and entry.to:
+            became[entry.to] = entry.seq
+        elif entry.action is A.RELEASED and entry.to:
+            released[entry.to] = entry.seq
+        elif entry.action is A.ROLLBACK_INTENT and entry.from_version:
+            left[entry.from_version] = entry.seq
+    choices = [
+        v
+        for v, since in became.items()
+        if v != leaving
+        and ready(seen, v)
+        and v not in quarantined(seen)
+        and left.get(v, 0) <= max(since, released.get(v, 0))
+    ]
+    return max(choices, key=lambda v: became[v], default=None)
 
 
 def ready(seen: Observation, version: str | None) -> bool:

@@ -9,6 +9,7 @@ from podium.engine.digests import digest
 from podium.engine.observation import PodState
 from tests.unit.engine.oracle.case import (
     BACK,
+    GOOD,
     A,
     Case,
     P,
@@ -17,6 +18,7 @@ from tests.unit.engine.oracle.case import (
     claimed_by_older,
     finished,
     known,
+    last_good,
     pinned,
     pinned_rollback,
     quarantined,
@@ -184,6 +186,34 @@ def _goes_to_where_the_alias_was(c: Case, entry: LedgerEntry) -> None:
         assert entry.to == attempt.previous, "goes elsewhere than where the alias was"
 
 
+def goes_to_the_last_good_one(c: Case) -> None:
+    """After the outcome, and at rest, where no person names the version."""
+    attempt, champion = c.attempt, c.before.champion_version
+    for entry in () if c.restored else c.added(A.ROLLBACK_INTENT):
+        if attempt and attempt.version != champion:
+            continue
+        named = c.seen.decisions[0].spec.version if entry.decision and c.seen.decisions else None
+        found = last_good(c.seen, entry.from_version)
+        if found and (named is None or _carries_on(c, entry)):
+            assert entry.to == found, "goes elsewhere than to the last good one"
+    for entry in () if c.restored or attempt else c.added(A.REVERT_INTENT):
+        assert not c.seen.spec.suspend, "takes the alias back while suspended"
+        wanted = _left_for(c) or champion
+        if not ready(c.seen, wanted) or wanted in quarantined(c.seen):
+            wanted = last_good(c.seen, champion)
+        assert entry.to == (wanted or champion), "takes the alias to what it never was to be at"
+
+
+def _left_for(c: Case) -> str | None:
+    """Where the rollback of the champion, which has no outcome yet, was going."""
+    champion = c.before.champion_version
+    became = [e.seq for e in known(c.seen) if e.to == champion and e.action in (*GOOD, A.REJECTED)]
+    left = [
+        e for e in known(c.seen) if e.action is A.ROLLBACK_INTENT and e.from_version == champion
+    ]
+    return left[-1].to if left and left[-1].seq > max(became, default=0) else None
+
+
 def believes_outcomes_only_when_seen(c: Case) -> None:
     """Rule 2: no outcome before alias, targets and stages show it."""
     for entry in () if c.restored else c.added(A.PROMOTED, A.ROLLED_BACK, A.REVERTED):
@@ -243,6 +273,7 @@ STEPS: tuple[Rule, ...] = (
     voids_approvals_with_the_evidence,
     blames_with_care,
     goes_back_to_what_may_serve,
+    goes_to_the_last_good_one,
     believes_outcomes_only_when_seen,
     verifies_what_has_moved,
     claims_before_anything,
