@@ -5,7 +5,7 @@ simulated process) that enters it, until its block ends. Nothing of it is in the
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -17,10 +17,11 @@ from podium.api.promotion import ModelPromotion
 from podium.api.promotion_status import PromotionStatus
 from podium.engine import attempts, promoting, resting
 from podium.engine.decide import decide
-from podium.engine.decision import Decision
+from podium.engine.decision import Action, Decision
 from podium.engine.observation import Observation
 from podium.runtime import reconciler
 from podium.runtime.keys import Name
+from podium.runtime.perform import Performer
 from podium.runtime.reconciler import Memory, Reconciler
 
 
@@ -65,6 +66,25 @@ def skip_uncached_read() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def skip_read_before_moves() -> Iterator[None]:
+    """Rule 3 in part: the alias and Deployments change without that read; all else has it."""
+
+    async def trust_the_cache() -> None:
+        return None
+
+    def unguarded(
+        act: Callable[[Performer, Action], Awaitable[None]],
+    ) -> Callable[[Performer, Action], Awaitable[None]]:
+        return lambda self, action: act(replace(self, guard=trust_the_cache), action)
+
+    with contextlib.ExitStack() as stack:
+        for name in ("_set_alias", "_apply_target"):
+            act = unguarded(getattr(Performer, name))
+            stack.enter_context(patch.object(Performer, name, act))
+        yield
+
+
+@contextlib.contextmanager
 def constant_move_id() -> Iterator[None]:
     """A rollback finds the ReplicaSet of an earlier move again, with the pods that it has."""
 
@@ -80,6 +100,7 @@ def constant_move_id() -> Iterator[None]:
 BREAKS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "act-before-persisting": act_before_persisting,
     "skip-uncached-read": skip_uncached_read,
+    "skip-read-before-moves": skip_read_before_moves,
     "constant-move-id": constant_move_id,
 }
 

@@ -20,6 +20,8 @@ _KUBERNETES = re.compile(
     r"(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?"
 )
 _MLFLOW = re.compile(r".*/mlflow/(?P<what>.+)")
+_WHOSE = ("modelpromotions", "deployments")  # what is only written for one promotion
+_CHAIN_TAGS = ("ledger", "head", "owner")
 USUAL = "p"  # the promotion of most stories; names of calls leave it out
 
 
@@ -61,6 +63,7 @@ class Asked:
     writes: bool
     what: str = ""  # of a write: the kind of thing it changes
     value: str = ""  # of a write: what it changes that to
+    of: str = ""  # the promotion, Deployment or alias (in some tags its hash) that it is about
 
 
 @dataclass
@@ -88,13 +91,14 @@ def kubernetes(method: str, path: str, query: Mapping[str, str], body: bytes) ->
     if found is None or query.get("watch") or found["plural"] == "leases":
         return None
     plural = found["plural"] + (f"/{found['sub']}" if found["sub"] else "")
+    of = found["name"] or "" if found["plural"] in _WHOSE else ""
     if method == "GET":
         verb = "get" if found["name"] else "list"
-        return Asked(System.KUBERNETES, f"{verb} {plural}", False)
+        return Asked(System.KUBERNETES, f"{verb} {plural}", False, of=of)
     sent = _parse(body)
     verb = {"POST": "create", "PUT": "update", "PATCH": "patch"}.get(method, method.lower())
     value = _kubernetes_value(plural, found["name"], sent)
-    return Asked(System.KUBERNETES, f"{verb} {plural} {value}".strip(), True, plural, value)
+    return Asked(System.KUBERNETES, f"{verb} {plural} {value}".strip(), True, plural, value, of)
 
 
 def mlflow(method: str, path: str, query: Mapping[str, str], body: bytes) -> Asked | None:
@@ -106,12 +110,13 @@ def mlflow(method: str, path: str, query: Mapping[str, str], body: bytes) -> Ask
     if method == "GET" or what.endswith("/search"):
         return Asked(System.MLFLOW, f"get {what}", False)
     sent = _parse(body)
-    value = str(sent.get("version", ""))
+    value, of = str(sent.get("version", "")), str(sent.get("alias", ""))
     if "stage" in sent:
         value += f" {sent['stage']}"
     if "key" in sent:
         value = f"{value} {_tag(str(sent['key']))}".strip()
-    return Asked(System.MLFLOW, f"{method.lower()} {what} {value}".strip(), True, what, value)
+        of = _alias_of_tag(str(sent["key"]))
+    return Asked(System.MLFLOW, f"{method.lower()} {what} {value}".strip(), True, what, value, of)
 
 
 def _kubernetes_value(plural: str, name: str | None, sent: Mapping[str, Any]) -> str:
@@ -136,6 +141,12 @@ def _kubernetes_value(plural: str, name: str | None, sent: Mapping[str, Any]) ->
 
 def _tag(key: str) -> str:
     return re.sub(r"/[0-9a-f]{16}(?=/|$)", "", key)
+
+
+def _alias_of_tag(key: str) -> str:
+    """Of `podium.dev/head/HASH` the hash, of `podium.dev/champion/phase` the alias."""
+    parts = key.split("/")
+    return next((part for part in parts[1:] if part not in _CHAIN_TAGS), "")
 
 
 def _parse(body: bytes) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from tests.faults.stories import Story
 from tests.faults.world import State, World
 
 ALIAS = "registered-models/alias"
-MOVES = (ALIAS, "model-versions/transition-stage", "deployments")
+STAGE = "model-versions/transition-stage"
+MOVES = (ALIAS, STAGE, "deployments")
 INTENTS = ("PromoteIntent", "RollbackIntent", "RevertIntent")
 
 

@@ -123,8 +123,8 @@ Step = Callable[[Play], Awaitable[None]]
 class Story:
     """`good`: the versions that Podium may move the alias to. `sags`: pods lose their readiness
     by themselves, so that their number says nothing about Podium. `loads`: the alias that the
-    pods of a Deployment load, where it is not champion. `starts`: the operator starts with the
-    story, so that its first calls are the story's too."""
+    pods of a Deployment load, where it is not champion; its promotion has the Deployment's name.
+    `starts`: the operator starts with the story, so that its first calls are the story's too."""
 
     given: Step
     drive: Step

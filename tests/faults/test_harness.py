@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from podium.engine import attempts
+from podium.runtime.perform import Performer
 from podium.runtime.reconciler import Reconciler
 from tests.faults import harness
 from tests.faults import proxy as proxies
@@ -434,7 +435,8 @@ def test_each_call_meets_the_faults_that_make_a_difference_to_it() -> None:
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_break_changes_the_operator_and_ends(name: str) -> None:
     def parts() -> tuple[object, ...]:
-        return attempts.move_id, Reconciler._guard, Reconciler._write_status
+        of_the_runtime = Reconciler._guard, Reconciler._write_status, Performer._set_alias
+        return attempts.move_id, *of_the_runtime
 
     before = parts()
     with broken(name):

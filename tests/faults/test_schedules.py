@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 CAUGHT = {
     "act-before-persisting": ("rolled-back-by-decision", "I5"),
     "skip-uncached-read": ("second-champion-alias", "rule 3"),
+    "skip-read-before-moves": ("chain", "rule 3"),
     "constant-move-id": ("old-pod-restarted", "serves 2, the champion is 1"),
 }
 

@@ -155,8 +155,9 @@ async def test_what_a_dead_process_sent_takes_effect_after_another_wrote() -> No
 
 async def test_a_read_is_answered_as_the_time_before() -> None:
     async with scene({(Sort.READ, 2): Breaking(Break.STALE, 0.0)}) as there:
-        assert [await there.ask("GET", GET) for _ in range(3)] == [2, 2, 4]
+        assert [await there.ask("GET", GET) for _ in range(3)] == [2, 2, 5]
         assert there.wire.arrived[System.MLFLOW] == 2
+        assert there.did.count("a sends") == 3, "it has asked all the same"
 
 
 async def test_the_lease_names_its_holder_and_is_counted_by_itself() -> None:

@@ -3,21 +3,49 @@ being in is when people interfere.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from podium.cluster.election import LEASE_SECONDS
+from podium.engine.ledger import alias_hash
 from tests.faults import calls
 from tests.faults.calls import System
 from tests.faults.containers import Containers
-from tests.faults.invariants import ALIAS, Watch
+from tests.faults.invariants import ALIAS, STAGE, Watch
 from tests.faults.schedules.network import Sender
 from tests.faults.stories import ENDED, GOOD, Story
 from tests.faults.world import State, World
 
 # A pass that read MLflow just before it went away may still end: two reads and a write at most.
 UNAWARE_SECONDS = 25.0
+
+
+class FreshReads:
+    """Rule 3: which promotions a process has read since it last wrote anything for them: each
+    write asks for a read of its own. A promotion is known here by its alias."""
+
+    def __init__(self, loads: Mapping[str, str]) -> None:
+        """`loads`: the alias of a promotion or Deployment of that name, if it is not champion."""
+        self._loads = loads
+        self._aliases = {alias_hash(each): each for each in ("champion", *loads.values())}
+        self._fresh: set[tuple[str, str]] = set()
+
+    def read(self, identity: str, asked: calls.Asked) -> None:
+        if asked.name == "get modelpromotions":
+            self._fresh.add((identity, self._alias(asked)))
+
+    def spent(self, identity: str, asked: calls.Asked) -> bool:
+        """Whether the promotion was read for this write; it is not, for the next."""
+        # A transition does not say for which of two promotions it is.
+        told = asked.of or (asked.what == STAGE and len(self._aliases) == 1)
+        key = (identity, self._alias(asked))
+        if not told or key not in self._fresh:
+            return False
+        self._fresh.remove(key)
+        return True
+
+    def _alias(self, asked: calls.Asked) -> str:
+        return self._aliases.get(asked.of) or self._loads.get(asked.of, "champion")
 
 
 class Checks:
@@ -46,7 +74,7 @@ class Checks:
         self._begun = False
         self._gated = True
         self._lease_deleted_at: float | None = None
-        self._reads: Counter[str] = Counter()  # of promotions, less what was changed after them
+        self._reads = FreshReads(story.loads)
 
     def begin(self) -> None:
         self._begun = True
@@ -61,15 +89,13 @@ class Checks:
     def sends(self, process: Sender, asked: calls.Asked, late: bool) -> None:
         """I7 and I4, as a write arrives; and rule 3: what serves is changed only by who has read
         the promotion for it."""
-        if asked.name == "get modelpromotions":
-            self._reads[process.identity] += 1
+        if not asked.writes:
+            self._reads.read(process.identity, asked)
         if late or not asked.writes:
             return
-        if asked.what in ("registered-models/alias", "deployments"):
-            # Counted, because two promotions may read before either writes.
-            self._reads[process.identity] -= 1
-            if self._reads[process.identity] < 0:
-                self._found(f"rule 3: {process.identity}: {asked.name} without a fresh read")
+        fresh = self._reads.spent(process.identity, asked)
+        if asked.what in (ALIAS, "deployments") and not fresh:
+            self._found(f"rule 3: {process.identity}: {asked.name} without a fresh read")
         holder = self.holder()
         if holder not in (None, process.identity) and not self._lease_was_deleted():
             self._found(f"I7: {process.identity} writes {asked.name}, {holder} holds the Lease")

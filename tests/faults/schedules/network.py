@@ -119,8 +119,8 @@ class _Request:
 @dataclass
 class Network:
     """`begin` gives a request to its server; what it returns does the writes. `sends` is told of
-    each request that arrives, `wrote` of each write that took effect: whose it was, what, and
-    whether the network had held it back."""
+    each request that arrives (a read also where an old answer comes back), `wrote` of each write
+    that took effect: whose it was, what, and whether the network had held it back."""
 
     begin: Callable[[System, Asked], Callable[[], Answered]]
     sends: Callable[[Process, calls.Asked, bool], None]
@@ -211,6 +211,8 @@ class Network:
             self._reply(request, _CANNED[how])
             return
         if how is Break.STALE:
+            if request.named:  # whoever is told something old has asked all the same
+                self.sends(request.process, request.named, False)
             self._reply(request, self._last[self._key(request)])
             return
         self._perform(request, late=False)

@@ -192,6 +192,8 @@ class Wire(Relay):
         if how in _CANNED:
             return _CANNED[how]
         if how is Break.STALE:
+            if request.named:  # whoever is told something old has asked all the same
+                self.judge.sends(seat, request.named, request.late)
             return self._last[request.key]
         answer = await self._perform(request)
         match how:
