@@ -42,7 +42,7 @@ THREADS = 64
 console = Console(width=None if sys.stdout.isatty() else 200)
 
 
-def _arguments() -> argparse.Namespace:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     what = parser.add_argument_group("which cases")
     what.add_argument("--story", action="append", choices=sorted(STORIES))
@@ -87,6 +87,7 @@ class Run:
         self._until = time.monotonic() + 60 * given.minutes if given.minutes else None
         self._logs = itertools.count(1)
         self.broken_stories: list[str] = []  # violated without any fault
+        self.left = 0  # cases that were not begun in time
 
     async def all(self) -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
@@ -127,6 +128,7 @@ class Run:
     async def _group(self, group: list[Case]) -> None:
         async with self._turn:
             if self._until is not None and time.monotonic() > self._until:
+                self.left += len(group)
                 return
             for result, outcome in await play(next(self._reals), group, self._given.breaks):
                 self._results.add(result)
@@ -187,10 +189,21 @@ async def _play_alone(
     return Result(case, word, number, seconds, tuple(outcome.violations)), outcome
 
 
+def verdict(results: Results, broken: Sequence[str], left: int) -> tuple[int, list[str]]:
+    """The exit code, and what is to be said of it. Broken stories are those that were violated
+    without any fault; `left` cases were not begun in time, which is how a run in pieces goes."""
+    said = [f"cut short: {left} cases were not played"] if left else []
+    hardly_made, words = results.hardly_made(), results.words()
+    good = not broken and not words[Word.VIOLATED] and not words[Word.NOT_FIRED]
+    good = good and bool(words[Word.HELD]) and not hardly_made
+    return 0 if good else 1, [*said, *hardly_made]
+
+
 def main() -> int:
-    given = _arguments()
+    given = arguments()
     results = Results(given.resume)
     broken: list[str] = []
+    left = 0
     if not given.table:
         with servers(given.mlflow, given.name) as real, contextlib.ExitStack() as stack:
             number = 1 if given.mlflow else MLFLOWS
@@ -198,13 +211,14 @@ def main() -> int:
             reals = [real, *(replace(real, mlflow=uri) for uri in more)]
             run = Run(reals, given, results)
             asyncio.run(run.all())
-            broken = run.broken_stories
+            broken, left = run.broken_stories, run.left
     for name in dict.fromkeys(case.story for case in results.of):
         console.print(table(results.of.values(), name))
-    console.print(summary(results.of.values()))
-    words = results.words()
-    good = not broken and not words[Word.VIOLATED] and not words[Word.NOT_FIRED]
-    return 0 if good and words[Word.HELD] else 1
+    console.print(summary(results))
+    code, said = verdict(results, broken, left)
+    for each in said:
+        console.print(each, style="yellow", markup=False)
+    return code
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from rich.table import Table
 from tests.faults.calls import Call, System
 from tests.faults.fault import AT_MOST, ONE_CALL_FAULTS, Fault, faults_of
 
+MOST_NOT_MADE = 0.05  # of what was played of a story; the rest says nothing of the calls
+
 
 class Word(StrEnum):
     """What a case came to."""
@@ -138,9 +140,32 @@ class Results:
         self.of[result.case] = result
         self._write(asdict(result))
 
+    @property
+    def stories(self) -> tuple[str, ...]:
+        """That were recorded, or played."""
+        return tuple(dict.fromkeys([*self.recordings, *(case.story for case in self.of)]))
+
+    def cases(self, story: str) -> tuple[Case, ...]:
+        """All of its cases: those of the recording, and what was played beside them."""
+        recording = self.recordings.get(story)
+        recorded = recording.cases(story) if recording else []
+        played = (case for case in self.of if case.story == story)
+        return tuple(dict.fromkeys([*recorded, *played]))
+
     def words(self, story: str | None = None) -> Counter[str]:
         found = self.of.values()
         return Counter(str(r.word) for r in found if story in (None, r.case.story))
+
+    def hardly_made(self) -> list[str]:
+        """The stories of which too many cases were not made to tell anything, in words."""
+        found = []
+        for story in self.stories:
+            words = self.words(story)
+            missed, played = words[Word.NOT_MADE], words.total()
+            if missed > MOST_NOT_MADE * played:
+                share = f"more than {MOST_NOT_MADE:.0%}"
+                found.append(f"{story}: {missed} of {played} cases were not made, {share}")
+        return found
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self.path is not None:
@@ -179,20 +204,21 @@ def table(results: Iterable[Result], story: str) -> Table:
     return shown
 
 
-def summary(results: Iterable[Result]) -> Table:
-    """A row for each story: calls, cases, and what came of them."""
-    all_results = list(results)
+def summary(results: Results) -> Table:
+    """A row for each story: calls and cases as recorded, and what came of those played."""
     shown = Table(title="stories")
     shown.add_column("story", no_wrap=True)
-    for title in ("writes", "reads", "cases", *Word, "seconds each"):
+    for title in ("writes", "reads", "cases", "played", *Word, "seconds each"):
         shown.add_column(title, justify="right")
-    stories = dict.fromkeys(each.case.story for each in all_results)
-    for story in [*stories, "all"]:
-        mine = [each for each in all_results if story in (each.case.story, "all")]
-        calls = {(each.case.story, each.case.call) for each in mine}
+    rows = {story: (story,) for story in results.stories}
+    for title, stories in {**rows, "all": results.stories}.items():
+        cases = [case for story in stories for case in results.cases(story)]
+        calls = {(case.story, case.call) for case in cases}
         writes = sum(call.writes for _, call in calls)
-        words = Counter(each.word for each in mine)
-        mean = sum(each.seconds for each in mine) / len(mine) if mine else 0.0
-        counts = (writes, len(calls) - writes, len(mine), *(words[word] for word in Word))
-        shown.add_row(story, *map(str, counts), f"{mean:.1f}")
+        played = [each for each in results.of.values() if each.case.story in stories]
+        words = Counter(each.word for each in played)
+        mean = sum(each.seconds for each in played) / len(played) if played else 0.0
+        counts = [writes, len(calls) - writes, len(cases), len(played)]
+        counts += [words[word] for word in Word]
+        shown.add_row(title, *map(str, counts), f"{mean:.1f}")
     return shown

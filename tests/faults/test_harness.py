@@ -4,6 +4,7 @@ but two small ones on loopback."""
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from podium.runtime.perform import Performer
 from podium.runtime.reconciler import Reconciler
 from tests.faults import harness
 from tests.faults import proxy as proxies
-from tests.faults.__main__ import play
+from tests.faults.__main__ import Run, arguments, play, verdict
 from tests.faults.breaks import BREAKS, broken
 from tests.faults.calls import Asked, Call, System
 from tests.faults.containers import Containers
@@ -29,7 +30,7 @@ from tests.faults.invariants import Watch
 from tests.faults.process import SEAT_HEADER
 from tests.faults.proxy import Proxy
 from tests.faults.relay import Servers
-from tests.faults.results import Case, Recording, Result, Results, Word, grouped
+from tests.faults.results import Case, Recording, Result, Results, Word, grouped, summary
 from tests.faults.stories import STORIES
 from tests.faults.world import State, World
 
@@ -359,6 +360,72 @@ def test_results_are_read_back(tmp_path: Path) -> None:
     again = Results(kept)
     assert (again.recordings, again.of) == ({"rejected": recording}, {case: result})
     assert again.words() == {"violated": 1}
+
+
+def played(words: Counter[Word], path: Path | None = None) -> Results:
+    """So many cases of one story came to each of these."""
+    results = Results(path)
+    for nth, word in enumerate(words.elements(), 1):
+        case = Case("rejected", replace(SET_ALIAS, nth=nth), Fault.LOST)
+        results.add(Result(case, word, 1, 1.0))
+    return results
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (Counter({Word.HELD: 95, Word.NOT_MADE: 5}), 0, []),
+        (
+            Counter({Word.HELD: 94, Word.NOT_MADE: 6}),
+            1,
+            ["rejected: 6 of 100 cases were not made, more than 5%"],
+        ),
+        (Counter({Word.HELD: 100, Word.NOT_FIRED: 1}), 1, []),
+        (Counter({Word.HELD: 100, Word.VIOLATED: 1}), 1, []),
+        (Counter(), 1, []),
+    ],
+)
+def test_a_run_is_good_when_what_was_asked_for_was_made(
+    words: Counter[Word], code: int, says: list[str]
+) -> None:
+    assert verdict(played(words), [], 0) == (code, says)
+
+
+def test_another_storys_cases_make_up_for_nothing() -> None:
+    results = played(Counter({Word.NOT_MADE: 2}))
+    for nth in range(1, 99):
+        case = Case("chain", replace(SET_ALIAS, nth=nth), Fault.LOST)
+        results.add(Result(case, Word.HELD, 1, 1.0))
+    assert verdict(results, [], 0)[0] == 1
+
+
+def test_what_is_violated_without_any_fault_is_not_good() -> None:
+    assert verdict(played(Counter({Word.HELD: 1})), ["rejected"], 0)[0] == 1
+
+
+async def test_what_was_not_played_in_time_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = Results(None)
+    results.recorded("rejected", Recording((SET_ALIAS, WRITE_STATUS), frozenset()))
+    monkeypatch.setattr("sys.argv", ["make faults", "--story", "rejected", "--minutes", "-1"])
+    run = Run([cast(Any, None)], arguments(), results)
+    await run.all()
+    assert run.left == len(results.cases("rejected")) > 0
+    results = played(Counter({Word.HELD: 1}))
+    assert verdict(results, [], run.left) == (0, [f"cut short: {run.left} cases were not played"])
+
+
+def test_the_summary_tells_all_cases_beside_those_played(tmp_path: Path) -> None:
+    results = played(Counter({Word.HELD: 2, Word.NOT_MADE: 1}), tmp_path / "results")
+    recording = Recording((SET_ALIAS, WRITE_STATUS, READ_MODEL), frozenset())
+    results.recorded("rejected", recording)
+    results.recorded("chain", recording)
+    shown = summary(Results(tmp_path / "results"))
+    columns = {str(column.header): list(column.cells) for column in shown.columns}
+    rejected, chain = (len(recording.cases(story)) for story in ("rejected", "chain"))
+    assert columns["story"] == ["rejected", "chain", "all"]
+    assert columns["cases"] == [str(rejected + 2), str(chain), str(rejected + 2 + chain)]
+    assert columns["played"] == ["3", "0", "3"]
+    assert columns["held"] == ["2", "0", "2"]
 
 
 def test_most_faults_are_played_a_few_at_once() -> None:
