@@ -1,8 +1,8 @@
 """`make failovers`: failovers while promotions are under way, and a table of how long they took.
 
 Several pairs of operators run at once, each in a namespace of its own. Ends with 1 when anybody
-but the holder of the Lease wrote, when a late commit was not repaired, or when a failover took
-longer than the target.
+but the holder of the Lease wrote, when a late commit was not found within a poll or not repaired,
+or when a failover took longer than the target.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from testbed import cluster as testbed_cluster
 from testbed.mlflow import MlflowServer
 from tests.conftest import with_crds
 from tests.faults.failover import TARGET_SECONDS, Failover, Kind, Plan, Result, plan, run
+from tests.faults.harness import NOTICED_SECONDS
 from tests.faults.relay import Servers
 from tests.kubectl import Kubectl
 
@@ -77,6 +78,9 @@ def wrong(results: Sequence[Result]) -> list[str]:
         found += [f"{each.plan} at {each.at_write}: {said}" for said in each.violations]
         if each.read is not None and each.read > TARGET_SECONDS:
             found.append(f"{each.plan}: took {each.read:.1f} s")
+        if each.found is not None and each.found > NOTICED_SECONDS:
+            late = f"{each.late} was found after {each.found:.1f} s"
+            found.append(f"{each.plan}: I7: {late}, not within {NOTICED_SECONDS} s")
     return found
 
 
