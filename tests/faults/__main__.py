@@ -4,7 +4,7 @@ A table calls x faults for each story. A case holds when the fault fired and no 
 `invariants` was violated. Most faults befall a few calls of one telling, far from each other; when
 anything is violated, or a call does not come, each is played alone. With
 --break, one of the operator's own rules is taken away (`breaks`): then something must be found, or
-the tests do not look.
+the tests do not look, and it ends with 1.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from testbed import cluster as testbed_cluster
 from testbed.mlflow import MlflowServer
 from tests.conftest import with_crds
 from tests.faults import harness
-from tests.faults.breaks import BREAKS
+from tests.faults.breaks import BREAKS, caught
 from tests.faults.fault import Fault
 from tests.faults.harness import Outcome
 from tests.faults.relay import Servers
@@ -52,7 +52,8 @@ def arguments() -> argparse.Namespace:
     what.add_argument("--reads", action="store_true", help="only calls that read")
     what.add_argument("--cases", type=int, help="so many of each story's, drawn by --seed")
     what.add_argument("--seed", type=int, default=0)
-    what.add_argument("--break", dest="breaks", choices=sorted(BREAKS), help="break the operator")
+    help_of_break = "break the operator on purpose; ends with 1 when nothing is found"
+    what.add_argument("--break", dest="breaks", choices=sorted(BREAKS), help=help_of_break)
     how = parser.add_argument_group("how")
     how.add_argument("--at-once", type=int, default=AT_ONCE, help="so many trials")
     how.add_argument("--together", type=int, default=TOGETHER, help="so many calls in a trial")
@@ -189,11 +190,17 @@ async def _play_alone(
     return Result(case, word, number, seconds, tuple(outcome.violations)), outcome
 
 
-def verdict(results: Results, broken: Sequence[str], left: int) -> tuple[int, list[str]]:
+def verdict(
+    results: Results, broken: Sequence[str], left: int, breaks: str | None = None
+) -> tuple[int, list[str]]:
     """The exit code, and what is to be said of it. Broken stories are those that were violated
-    without any fault; `left` cases were not begun in time, which is how a run in pieces goes."""
+    without any fault; `left` cases were not begun in time, which is how a run in pieces goes. Of
+    an operator with one of `breaks` something must be violated, and nothing else counts."""
     said = [f"cut short: {left} cases were not played"] if left else []
     hardly_made, words = results.hardly_made(), results.words()
+    if breaks is not None:
+        code, told = caught(breaks, len(broken) + words[Word.VIOLATED])
+        return code, [*said, told]
     good = not broken and not words[Word.VIOLATED] and not words[Word.NOT_FIRED]
     good = good and bool(words[Word.HELD]) and not hardly_made
     return 0 if good else 1, [*said, *hardly_made]
@@ -215,7 +222,7 @@ def main() -> int:
     for name in dict.fromkeys(case.story for case in results.of):
         console.print(table(results.of.values(), name))
     console.print(summary(results))
-    code, said = verdict(results, broken, left)
+    code, said = verdict(results, broken, left, given.breaks)
     for each in said:
         console.print(each, style="yellow", markup=False)
     return code

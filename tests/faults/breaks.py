@@ -105,6 +105,13 @@ BREAKS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 }
 
 
+def caught(name: str, found: int) -> tuple[int, str]:
+    """The exit code of a run with that break, in which so much was violated, and what to say."""
+    if found:
+        return 0, f"{name} was caught: {found} violated"
+    return 1, f"{name} was not caught: nothing was found, so the tests do not look"
+
+
 def broken(name: str | None) -> AbstractContextManager[None]:
     """The break of that name; None: nothing is broken."""
     return BREAKS[name]() if name else contextlib.nullcontext()

@@ -31,6 +31,7 @@ from tests.faults.process import SEAT_HEADER
 from tests.faults.proxy import Proxy
 from tests.faults.relay import Servers
 from tests.faults.results import Case, Recording, Result, Results, Word, grouped, summary
+from tests.faults.schedules.__main__ import Told, Total
 from tests.faults.stories import STORIES
 from tests.faults.world import State, World
 
@@ -497,6 +498,43 @@ def test_each_call_meets_the_faults_that_make_a_difference_to_it() -> None:
     assert (WRITE_STATUS, Fault.LAGGING) in met
     assert not any(call is READ_MODEL for call, _ in met), "only the first of its kind"
     assert Fault.STALE in faults_of(READ_MODEL)
+
+
+@pytest.mark.parametrize("name", BREAKS)
+@pytest.mark.parametrize(
+    ("words", "stories", "code", "says"),
+    [
+        (Counter({Word.HELD: 9, Word.VIOLATED: 2}), [], 0, "was caught: 2 violated"),
+        (Counter(), ["rejected"], 0, "was caught: 1 violated"),
+        (Counter({Word.HELD: 9}), [], 1, "was not caught"),
+        (Counter({Word.NOT_FIRED: 1, Word.NOT_MADE: 1}), [], 1, "was not caught"),
+    ],
+)
+def test_of_a_broken_operator_something_must_be_violated(
+    name: str, words: Counter[Word], stories: list[str], code: int, says: str
+) -> None:
+    told, [said] = verdict(played(words), stories, 0, name)
+    assert (told, said.startswith(f"{name} {says}")) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("violations", "name", "code"),
+    [
+        ([], None, 0),
+        (["I1"], None, 1),
+        (["the tests ended with KeyError()"], None, 1),
+        ([], "constant-move-id", 1),
+        (["I1"], "constant-move-id", 0),
+        (["the tests ended with KeyError()"], "constant-move-id", 1),
+    ],
+)
+def test_of_schedules_of_a_broken_operator_one_must_fail(
+    violations: list[str], name: str | None, code: int
+) -> None:
+    total = Total()
+    total.add(Told("1", "rejected", [], [], [], 1.0, 1.0))
+    total.add(Told("2", "rejected", [], [], violations, 1.0, 1.0))
+    assert total.code(name) == code
 
 
 @pytest.mark.parametrize("name", BREAKS)

@@ -2,6 +2,7 @@
 
 A schedule that fails is shrunk and told in plain words. The end says what was broken how often.
 With --real both servers are, the operators are processes, and a failing schedule is told as drawn.
+With --break the operator is broken on purpose, and it ends with 1 when nothing was found.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.__main__ import THREADS, servers
-from tests.faults.breaks import BREAKS, broken
+from tests.faults.breaks import BREAKS, broken, caught
 from tests.faults.relay import Servers
 from tests.faults.schedules import real
 from tests.faults.schedules.schedule import Schedule, draw
@@ -25,6 +26,7 @@ from tests.faults.schedules.shrink import shrunk
 from tests.faults.schedules.trial import Outcome, play
 from tests.faults.stories import STORIES
 
+_NOT_TOLD = "the tests ended with"
 SHOWN = 20  # failing schedules that are shrunk and told
 
 
@@ -34,6 +36,7 @@ class Total:
 
     played: int = 0
     failed: list[str] = field(default_factory=list)
+    unjudged: int = 0  # of those: the tests did, and the operator may be sound
     stories: Counter[str] = field(default_factory=Counter)
     injections: Counter[str] = field(default_factory=Counter)
     fired: Counter[str] = field(default_factory=Counter)
@@ -49,6 +52,16 @@ class Total:
         self.seconds += outcome.seconds
         if outcome.violations:
             self.failed.append(outcome.seed)
+            self.unjudged += all(each.startswith(_NOT_TOLD) for each in outcome.violations)
+
+    def code(self, broken_by: str | None) -> int:
+        """The exit code: 1 when anything failed, or, of an operator that was broken on purpose,
+        when nothing did. What is said of that is printed."""
+        if broken_by is None:
+            return 1 if self.failed else 0
+        code, said = caught(broken_by, len(self.failed) - self.unjudged)
+        print(said)
+        return code
 
     def lines(self) -> Iterator[str]:
         yield f"{self.played} schedules, {len(self.failed)} failed: {' '.join(self.failed)}"
@@ -126,7 +139,9 @@ def replay(seed: str, drawn: Drawn, shrink: bool) -> int:
     print(f"digest {outcome.digest}, {outcome.seconds:.2f} s of CPU")
     if outcome.violations and shrink:
         print(f"\nshrunk:\n{tell(seed, drawn)}")
-    return 1 if outcome.violations else 0
+    total = Total()
+    total.add(_summed(outcome))
+    return total.code(drawn.broken)
 
 
 def _all(seeds: range, drawn: Drawn, at_once: int) -> Iterator[Told]:
@@ -150,7 +165,7 @@ def many(seeds: range, drawn: Drawn, at_once: int) -> int:
     for seed in total.failed[:SHOWN]:
         print(f"\n{tell(seed, drawn)}", flush=True)
     print("\n".join(["", *total.lines()]))
-    return 1 if total.failed else 0
+    return total.code(drawn.broken)
 
 
 async def _all_real(
@@ -165,7 +180,7 @@ async def _all_real(
             try:
                 outcome = await real.play(both, schedule, drawn.broken)
             except Exception as error:  # one schedule does not end the run of all
-                outcome = Outcome(schedule, [f"the tests ended with {error!r}"])
+                outcome = Outcome(schedule, [f"{_NOT_TOLD} {error!r}"])
         if outcome.violations:
             _say(outcome, logs)
         return _summed(outcome)
@@ -194,7 +209,7 @@ def many_real(seeds: range, drawn: Drawn, at_once: int, logs: Path | None) -> in
     with servers(name="schedules") as both, contextlib.suppress(KeyboardInterrupt):
         asyncio.run(add_all(both))
     print("\n".join(["", *total.lines()]))
-    return 1 if total.failed else 0
+    return total.code(drawn.broken)
 
 
 def main() -> int:
@@ -205,7 +220,10 @@ def main() -> int:
     parser.add_argument("--shrink", action="store_true", help="with --seed: make it short")
     parser.add_argument("--story", choices=sorted(STORIES), help="only this one")
     parser.add_argument(
-        "--break", dest="breaks", choices=sorted(BREAKS), help="a deliberate break of the operator"
+        "--break",
+        dest="breaks",
+        choices=sorted(BREAKS),
+        help="break the operator on purpose; ends with 1 when nothing is found",
     )
     parser.add_argument("--at-once", type=int, default=1, help="processes, or with --real trials")
     parser.add_argument("--real", action="store_true", help="against real servers, in real time")
