@@ -44,7 +44,7 @@ def act_before_persisting() -> Iterator[None]:
         decision = decide(ahead, now)
         name = Name(promotion.metadata.namespace, promotion.metadata.name)
         if decision.actions:
-            await self._act(name, promotion, ahead, decision.actions, Memory())
+            await self._act(name, promotion, ahead, decision, Memory())
         return await write_status(self, promotion, status)
 
     with (

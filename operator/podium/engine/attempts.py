@@ -22,7 +22,7 @@ from podium.api.promotion_status import (
 )
 from podium.api.reasons import Reason
 from podium.engine import ledger
-from podium.engine.candidate import last_archived, last_good, usable, verdict_inputs
+from podium.engine.candidate import last_archived, last_good, usable, verdict_inputs, way_back
 from podium.engine.decision import Decision
 from podium.engine.digests import candidate_digest, short_id
 from podium.engine.observation import Observation
@@ -181,15 +181,19 @@ def turn_back(
 
 
 def destination_of(seen: Observation, attempt: AttemptStatus) -> tuple[str | None, bool]:
-    """Before the outcome entry: where the alias was at intent. After it: the last good one by
-    the ledger; without one, a guess (second value true)."""
+    """Before the outcome entry: where the alias was at intent, unless that was being left. After
+    it: the last good one by the ledger; without one, a guess (second value true)."""
     before_outcome = seen.status.champion_version != attempt.version
     elsewhere = attempt.previous != attempt.version  # a rollback may be sent on in mid-move
-    if before_outcome and elsewhere and usable(seen, attempt.previous):
+    fits = before_outcome and elsewhere and usable(seen, attempt.previous)
+    left = attempt.previous == seen.status.champion_version and way_back(seen) is not None
+    if fits and not left:
         return attempt.previous, False
     leaving = None if attempt.origin is Origin.DRIFT else attempt.version
     if found := last_good(seen, leaving=leaving):
         return found, False
+    if fits:
+        return attempt.previous, False
     guess = last_archived(seen, leaving=leaving)
     return guess, guess is not None
 

@@ -97,7 +97,7 @@ def follow_or_revert(seen: Observation, now: datetime) -> Decision | None:
     """At rest: the alias is not at the champion."""
     champion = seen.status.champion_version
     if seen.alias == champion:
-        return _restart_what_followed(seen, now) if _was_elsewhere(seen) else None
+        return _restart_what_followed(seen, now) if was_elsewhere(seen) else None
     if champion is None:
         return _follow(seen, now)
     if _own_delayed_commit(seen, now):
@@ -113,13 +113,21 @@ def follow_or_revert(seen: Observation, now: datetime) -> Decision | None:
             return stall(seen, Reason.ALIAS_DRIFT, _drift_words(seen))
 
 
-def _was_elsewhere(seen: Observation) -> bool:
+def was_elsewhere(seen: Observation) -> bool:
     """Whether the alias was seen elsewhere last time, and somebody has moved it back since."""
     last = seen.status.attempt
     taken = last is not None and last.phase is Phase.SUPERSEDED
     return seen.alias is not None and (
-        was_adrift(seen) or (taken and last is not None and last.reason == Reason.ALIAS_TAKEN)
+        was_adrift(seen)
+        or (taken and last is not None and last.reason == Reason.ALIAS_TAKEN)
+        or _goes_on(seen) is not None
     )
+
+
+def _goes_on(seen: Observation) -> str | None:
+    """With Revert, a rollback that somebody cut short by moving the alias goes on."""
+    reverts = seen.spec.alias_drift_policy is AliasDriftPolicy.REVERT
+    return way_back(seen) if reverts else None
 
 
 def _restart_what_followed(seen: Observation, now: datetime) -> Decision:
@@ -131,7 +139,7 @@ def _restart_what_followed(seen: Observation, now: datetime) -> Decision:
         text = f"suspended: {message}; pods that started meanwhile may serve another version"
         return stall(seen, Reason.ALIAS_DRIFT, text)
     attempt = begin(seen, now, champion, Origin.DRIFT, previous=champion)
-    to = _where_to(seen) or champion
+    to = (_where_to(seen) if _goes_on(seen) else None) or champion
     return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=to)
 
 
@@ -178,7 +186,9 @@ def _where_to(seen: Observation) -> str | None:
     when that one is gone or in quarantine, the last good one."""
     champion = seen.status.champion_version
     wanted = way_back(seen) or champion
-    return wanted if usable(seen, wanted) else last_good(seen, leaving=champion)
+    if usable(seen, wanted):
+        return wanted
+    return last_good(seen, leaving=champion) or (champion if usable(seen, champion) else None)
 
 
 def _follow(seen: Observation, now: datetime) -> Decision | None:

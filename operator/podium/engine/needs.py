@@ -9,6 +9,7 @@ from podium.api.promotion_status import Phase
 from podium.engine import serving, stages, tags
 from podium.engine.candidate import block, select
 from podium.engine.decision import Needs
+from podium.engine.drifting import was_elsewhere
 from podium.engine.observation import Observation
 from podium.engine.restoring import behind
 
@@ -39,6 +40,8 @@ def well(seen: Observation) -> bool:
     if not status.claim or not status.claim.confirmed or seen.action_problem or seen.unsettled:
         return False
     if _asks_for_more(seen):
+        return False
+    if was_elsewhere(seen) and not seen.spec.suspend:
         return False
     if seen.ledger.head_seq != status.ledger_seq or behind(seen):
         return False

@@ -58,28 +58,15 @@ class Memory:
     """What is remembered of one promotion between passes; losing it costs only time."""
 
     problem: Problem | None = None
-    failed: tuple[Action, ...] = ()
-    retry_at: float = 0.0  # monotonic: those are not tried again before
+    failed: Action | None = None
+    retry_at: float = 0.0  # monotonic: that action is not tried again before
     failed_at: float = 0.0
     unsettled_until: float | None = None
     passes_at_once: int = 0
 
-    def due(self, actions: tuple[Action, ...], now: float) -> tuple[Action, ...]:
-        """Those that may be tried now: what failed waits for its time, and so does what was to
-        follow it. Targets do not wait for each other."""
-        left = tuple(action for action in actions if action not in self.failed)
-        if now >= self.retry_at or left == actions:
-            return actions
-        return left if all(isinstance(action, ApplyTarget) for action in actions) else ()
-
-    def fails(self, action: Action, problem: Problem) -> None:
-        self.problem = problem
-        of_this_move = isinstance(action, ApplyTarget)
-        others = (f for f in self.failed if isinstance(f, ApplyTarget) and f != action)
-        self.failed = (*(others if of_this_move else ()), action)
-
-    def forget(self) -> None:
-        self.problem, self.failed, self.retry_at = None, (), 0.0
+    def waits(self, actions: tuple[Action, ...], now: float) -> bool:
+        """Whether what failed is among them and not yet due. No others wait for it."""
+        return now < self.retry_at and self.failed in actions
 
 
 class Reconciler:
@@ -217,16 +204,13 @@ class Reconciler:
             _log_phase(promotion, status)
             promotion = await self._write_status(promotion, status)
         await self._tell(promotion, decision.events)
-        if due := memory.due(decision.actions, began):
-            pause = await self._act(name, promotion, seen, due, memory)
-            if pause is not None:
-                return pause
-            if due == decision.actions:
-                memory.forget()
-            return promotion
+        if decision.actions and not memory.waits(decision.actions, began):
+            pause = await self._act(name, promotion, seen, decision, memory)
+            return promotion if pause is None else pause
         if decision.actions:
             return 0.0 if written else self._next_look(name, seen, decision, memory)
-        memory.problem = None
+        if not unsettled:
+            memory.problem = None
         return promotion if written else self._next_look(name, seen, decision, memory)
 
     def _signed(self, status: PromotionStatus) -> PromotionStatus:
@@ -286,7 +270,7 @@ class Reconciler:
         name: Name,
         promotion: ModelPromotion,
         seen: Observation,
-        actions: tuple[Action, ...],
+        decision: Decision,
         memory: Memory,
     ) -> float | None:
         """None: all actions were performed. Else the seconds until the next pass; what an action
@@ -302,27 +286,39 @@ class Reconciler:
             clock=self._clock,
         )
         refused = False
-        for action in actions:
+        for action in decision.actions:
             try:
                 _log.debug("performing %s", action)
                 await performer.perform(action)
             except (PassEndedError, cluster_errors.NotLeader, cluster_errors.Conflict) as ended:
                 _log.info("the pass ended: %s", ended)
-                return self._backoff.failed(name)
+                return self._soon(name, memory)
             except (registry_errors.AmbiguousWrite, cluster_errors.AmbiguousWrite) as error:
                 _log.warning("%s", error)
                 memory.unsettled_until = self._clock.monotonic() + SETTLING_SECONDS
-                return self._backoff.failed(name)
+                return self._soon(name, memory)
             except (ActionRefusedError, RegistryError, ClusterError) as error:
                 problem = _problem_of(error)
-                self._remember(name, seen, memory, action, problem)
+                _log.warning("%s: %s", problem.reason.value, problem.message)
+                away = refused and problem.kind is ProblemKind.TRANSIENT
+                if not refused:
+                    self._remember(name, seen, memory, action, problem)
                 refused = True
-                if problem.kind is ProblemKind.TRANSIENT or not isinstance(action, ApplyTarget):
-                    break
+                if away or not isinstance(action, ApplyTarget):
+                    break  # one target that is refused keeps no other one waiting
             else:
-                if not memory.failed or action in memory.failed:
+                if memory.failed in (None, action):
                     self._backoff.succeeded(name)
-        return 0.0 if refused else None
+        if refused:
+            return 0.0
+        memory.problem = memory.failed = None
+        memory.retry_at = 0.0
+        return None
+
+    def _soon(self, name: Name, memory: Memory) -> float:
+        """Seconds until a pass that something came between is made again. What failed before for
+        another reason has its own time."""
+        return jittered(1.0, self._rng) if memory.failed else self._backoff.failed(name)
 
     async def _guard(self, promotion: ModelPromotion) -> None:
         """Rule 3: the promotion is exactly what this pass decided on."""
@@ -343,8 +339,7 @@ class Reconciler:
         self, name: Name, seen: Observation, memory: Memory, action: Action, problem: Problem
     ) -> None:
         """The next pass puts the problem into status at once; the action waits, no other does."""
-        _log.warning("%s: %s", problem.reason.value, problem.message)
-        memory.fails(action, problem)
+        memory.problem, memory.failed = problem, action
         memory.failed_at = self._clock.monotonic()
         patient = problem.kind is not ProblemKind.TRANSIENT
         # Also what a person must mend may have been one garbled answer.

@@ -116,6 +116,44 @@ def destination_goes(w: WildWorld) -> None:
     run(w, 4)
 
 
+def gone_back_from(w: WildWorld, **spec: object) -> None:
+    """A new version is promoted, and a person says Rollback without naming another."""
+    newcomer(w, gates=[], rollback={}, approval=None, **spec)
+    until(w, "Promoted")
+    run(w, 3)
+    w.say(DecisionAction.ROLLBACK)
+
+
+def goes_back_twice(w: WildWorld) -> None:
+    gone_back_from(w)
+    until(w, "RolledBack")
+    run(w, 3)
+    w.say(DecisionAction.ROLLBACK)
+    run(w, 6)
+
+
+def goes_back_and_fails_again(w: WildWorld) -> None:
+    gone_back_from(w)
+    until(w, "RolledBack")
+    run(w, 3)
+    newcomer(w, gates=[], rollback={"bakeDuration": "40s"})
+    until(w, "Baking")
+    w.spoilt_pods["api"] = {"ready": False, "failed": True}
+    later(w, 45)
+    w.spoilt_pods = {}
+    run(w, 3)
+
+
+def cut_short(w: WildWorld) -> None:
+    """Somebody moves the alias to a version of no concern, in the middle of a rollback."""
+    gone_back_from(w, aliasDriftPolicy="Revert")
+    until(w, "RollingBack")
+    other = str(max(map(int, w.versions)) + 1)
+    w.register(other, verdict=Verdict.FAIL)
+    w.aliases[w.promotion.spec.alias] = other
+    run(w, 8)
+
+
 def version_goes(w: WildWorld) -> None:
     newcomer(w, gates=[], targets=[])
     until(w, "Promoting")
@@ -208,6 +246,9 @@ SCENES: dict[str, Scene] = {
     "template changes": template_changes,
     "rollback fails": rollback_fails,
     "destination goes": destination_goes,
+    "goes back twice": goes_back_twice,
+    "goes back and fails again": goes_back_and_fails_again,
+    "cut short": cut_short,
     "version goes": version_goes,
     "no slot": no_slot,
     "suspended": suspended,

@@ -191,6 +191,99 @@ def test_a_rollback_that_somebody_cut_short_by_moving_the_alias_ends_where_it_wa
     assert w.status.hold is not None
 
 
+def cut_short(w: World, at: str) -> World:
+    """A Rollback begins, and somebody moves the alias."""
+    w.say(DecisionAction.ROLLBACK)
+    w.until("RollingBack")
+    w.aliases["champion"] = at
+    while w.phase != "Superseded":
+        w.steps(1)
+    return w
+
+
+@pytest.mark.parametrize("alias", ["3", None])
+def test_a_rollback_cut_short_that_has_nowhere_to_go_any_more_stays(alias: str | None) -> None:
+    """The version that was being left is all that is left to serve."""
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    cut_short(w, "3").delete("1")
+    if alias is None:
+        del w.aliases["champion"]
+    w.run()
+    assert (w.alias, w.served()) == ("2", {"2"})
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the revert", "during it"])
+def test_drift_does_not_go_back_to_what_was_being_left(late: bool) -> None:
+    w = grown()
+    w.register("3")
+    w.run()
+    w.register("4", verdict=Verdict.FAIL)
+    w.run()
+    cut_short(w, "4")
+    if late:
+        w.until("RollingBack")
+    w.delete("2")
+    w.run()
+    assert (w.alias, w.served(), w.status.champion_version) == ("1", {"1"}, "1")
+
+
+def test_what_was_adopted_over_a_rollback_and_fails_goes_where_that_was_going() -> None:
+    w = world(candidate=None, gates=[])
+    for version in "125":
+        w.register(version)
+    for version in "12":
+        w.aliases["champion"] = version
+        w.run()
+    w.broken.add("5")
+    cut_short(w, "5").say(DecisionAction.RELEASE)
+    w.run(400)
+    assert (w.alias, w.served()) == ("1", {"1"})
+
+
+def test_a_rollback_cut_short_goes_on_though_status_is_lost() -> None:
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    cut_short(w, "3").steps(1)  # MLflow's ledger says so too
+    assert w.phase == "Superseded"
+    w.aliases["champion"] = "2"
+    w.status = PromotionStatus()
+    w.run()
+    assert (w.alias, w.served(), w.status.champion_version) == ("1", {"1"}, "1")
+
+
+@pytest.mark.parametrize("policy", ["Alert", "Hold"])
+def test_a_rollback_cut_short_does_not_go_on_where_drift_is_left_alone(policy: str) -> None:
+    w = grown(aliasDriftPolicy=policy)
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    cut_short(w, "3").run()
+    assert w.alias == "3"
+    w.aliases["champion"] = "2"
+    w.run()
+    assert (w.alias, w.served(), w.condition("Ready")[1]) == ("2", {"2"}, "ChampionServed")
+
+
+def test_a_rollback_cut_short_goes_where_it_was_going_though_that_was_not_known_at_rest() -> None:
+    """After a restart only the newest version of each stage is known."""
+    w = grown()
+    for version in "34":
+        w.register(version)
+        w.run()
+    w.say(DecisionAction.ROLLBACK, version="2")
+    w.until("RollingBack")
+    w.spec["suspend"] = True
+    for version in "14":
+        w.aliases["champion"] = version
+        w.run()
+    w.spec["suspend"] = False
+    w.restarted = True
+    w.run()
+    assert (w.alias, w.served()) == ("2", {"2"})
+
+
 @pytest.mark.parametrize("moved", [False, True], ids=["before", "after"])
 def test_a_rollback_whose_destination_is_deleted_goes_to_where_the_alias_was(moved: bool) -> None:
     """Before or after the alias went there. And its outcome still names who decided it."""

@@ -95,6 +95,7 @@ class World:
     on_pass: Callable[["World"], None] | None = None
     on_act: Callable[[object], None] | None = None
     model_gone: bool = False
+    restarted: bool = False  # at rest the operator knows only the newest of each stage
     annotations: dict[str, str] = field(default_factory=dict)  # of the promotion
     told: list[str] = field(default_factory=list)  # a transcript of all passes, for `made`
     made: ClassVar[list["World"] | None] = None  # all worlds, for whom that wants to know
@@ -199,7 +200,7 @@ class World:
             else ModelState(
                 aliases=dict(self.aliases),
                 tags=dict(self.model_tags),
-                versions=dict(self.versions),
+                versions=self._newest() if self.restarted and not complete else dict(self.versions),
                 complete=complete,
                 aliases_supported=self.aliases_supported,
             ),
@@ -213,6 +214,12 @@ class World:
             ),
             poll_interval=timedelta(seconds=1),
         )
+
+    def _newest(self) -> dict[str, VersionState]:
+        """Of each stage; where the alias is at another one, the runtime reads all."""
+        newest = {v.stage: v for v in sorted(self.versions.values(), key=lambda v: v.number)}
+        seen = {v.version: v for v in newest.values()}
+        return seen if set(self.aliases.values()) <= seen.keys() else dict(self.versions)
 
     def target(self, target: object) -> TargetState:
         name = target.deployment.name  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from podium.api.reasons import Reason
 from podium.api.values import read
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import Conflict
-from podium.engine.decision import ApplyTarget, SetAlias, TagVersion
+from podium.engine.decision import ApplyTarget, Decision, SetAlias, TagVersion
 from podium.engine.observation import Observation, Problem, ProblemKind
 from podium.registry import RegistryClient
 from podium.runtime.cache import Cache
@@ -89,24 +89,10 @@ async def test_a_decision_on_a_promotion_that_is_not_there_is_told_once_and_stay
 def test_what_failed_waits_for_its_time_and_keeps_nothing_else_waiting() -> None:
     tag = TagVersion("2", (("podium.dev/champion/phase", "Promoting"),))
     move = SetAlias(to="2", expect="1")
-    memory = Memory(failed=(tag,), retry_at=10.0)
-    assert memory.due((tag,), 9.9) == memory.due((move, tag), 9.9) == ()
-    assert memory.due((tag,), 10.0) == (tag,)
-    assert memory.due((move,), 9.9) == (move,)
-
-
-def test_no_target_waits_for_another_and_each_that_failed_for_its_time() -> None:
-    a, b, c = (ApplyTarget(name, "2", "m") for name in "abc")
-    problem = Problem(ProblemKind.STALLED, Reason.FIELD_CONFLICT, "argocd owns it")
-    memory = Memory(retry_at=10.0)
-    memory.fails(a, problem)
-    assert memory.due((a, b, c), 9.9) == (b, c)
-    memory.fails(b, problem)
-    assert memory.due((a, b, c), 9.9) == (c,)
-    assert memory.due((a, b), 9.9) == ()
-    assert memory.due((a, b), 10.0) == (a, b)
-    memory.fails(SetAlias(to="2", expect="1"), problem)
-    assert memory.due((a, b), 9.9) == (a, b)
+    memory = Memory(failed=tag, retry_at=10.0)
+    assert memory.waits((tag,), 9.9) and memory.waits((move, tag), 9.9)
+    assert not memory.waits((tag,), 10.0)
+    assert not memory.waits((move,), 9.9)
 
 
 @pytest.mark.parametrize(
@@ -147,25 +133,33 @@ async def test_a_pass_that_ends_by_a_change_waits_also_while_a_problem_is_rememb
     seen = Observation(promotion=parsed, cluster_id="c", operator_version="0")
     move = SetAlias(to="2", expect="1")
     problem = Problem(ProblemKind.STALLED, Reason.FIELD_CONFLICT, "no")
-    memory = Memory(problem=problem, failed=(move,))
+    memory = Memory(problem=problem, failed=move)
     reconciler._registries = cast(Registries, {})
-    pause = await reconciler._act(Name("a", "p"), parsed, seen, (move,), memory)
-    assert pause is not None and pause >= 0.9
-    assert memory.problem is problem and memory.failed == (move,)
+    pause = await reconciler._act(
+        Name("a", "p"), parsed, seen, Decision(parsed.status, (move,)), memory
+    )
+    assert pause is not None and 0.9 <= pause <= 1.1
+    assert memory.problem is problem and memory.failed is move
 
 
 @pytest.mark.parametrize(
-    ("kind", "tried"), [(ProblemKind.STALLED, "ab"), (ProblemKind.TRANSIENT, "a")]
+    ("refused", "kind", "tried"),
+    [
+        ("a", ProblemKind.STALLED, "abc"),
+        ("a", ProblemKind.TRANSIENT, "abc"),
+        ("abc", ProblemKind.STALLED, "abc"),
+        ("abc", ProblemKind.TRANSIENT, "ab"),  # a server that is away is not asked for each
+    ],
 )
 async def test_a_target_that_is_refused_keeps_no_other_one_waiting(
-    monkeypatch: pytest.MonkeyPatch, kind: ProblemKind, tried: str
+    monkeypatch: pytest.MonkeyPatch, refused: str, kind: ProblemKind, tried: str
 ) -> None:
-    """But a server that is away is not asked once for each."""
+    """And however many are refused in one pass, the next try is as soon as after one."""
     asked = []
 
     async def perform(_: Performer, action: ApplyTarget) -> None:
         asked.append(action.target)
-        if action.target == "a":
+        if action.target in refused:
             raise ActionRefusedError(Problem(kind, Reason.FIELD_CONFLICT, "argocd owns it"))
 
     monkeypatch.setattr(Performer, "perform", perform)
@@ -173,10 +167,12 @@ async def test_a_target_that_is_refused_keeps_no_other_one_waiting(
     reconciler._registries = cast(Registries, {})
     parsed = read(ModelPromotion, promotion("p", 4), "p")
     seen = Observation(promotion=parsed, cluster_id="c", operator_version="0")
-    memory, a, b = Memory(), ApplyTarget("a", "2", "m"), ApplyTarget("b", "2", "m")
-    assert await reconciler._act(Name("a", "p"), parsed, seen, (a, b), memory) == 0.0
+    memory, targets = Memory(), tuple(ApplyTarget(name, "2", "m") for name in "abc")
+    decision = Decision(parsed.status, targets)
+    assert await reconciler._act(Name("a", "p"), parsed, seen, decision, memory) == 0.0
     assert "".join(asked) == tried
-    assert memory.failed == (a,) and memory.problem and memory.problem.kind is kind
+    assert memory.failed == targets[0] and memory.problem and memory.problem.kind is kind
+    assert memory.retry_at - memory.failed_at < 1.2
 
 
 class Busy(Reconciler):

@@ -3,7 +3,7 @@ a version is blamed, the alias goes back, an outcome is written down."""
 
 from podium.api.decision import DecisionAction
 from podium.api.ledger_entry import LedgerEntry
-from podium.api.promotion import ModelSourceType, Stage
+from podium.api.promotion import AliasDriftPolicy, ModelSourceType, Stage
 from podium.api.promotion_status import Origin
 from podium.engine.digests import digest
 from podium.engine.observation import PodState
@@ -198,10 +198,20 @@ def goes_to_the_last_good_one(c: Case) -> None:
             assert entry.to == found, "goes elsewhere than to the last good one"
     for entry in () if c.restored or attempt else c.added(A.REVERT_INTENT):
         assert not c.seen.spec.suspend, "takes the alias back while suspended"
-        wanted = _left_for(c) or champion
-        if not ready(c.seen, wanted) or wanted in quarantined(c.seen):
-            wanted = last_good(c.seen, champion)
-        assert entry.to == (wanted or champion), "takes the alias to what it never was to be at"
+        assert entry.to == _at_rest(c), "takes the alias to what it never was to be at"
+
+
+def _at_rest(c: Case) -> str | None:
+    """Where the alias is to be. Whoever gives it back to the champion may leave it there, but for
+    Revert, which goes on with a rollback that was cut short."""
+    champion, going = c.before.champion_version, _left_for(c)
+    given_back = c.seen.alias == champion
+    if given_back and not (going and c.seen.spec.alias_drift_policy is AliasDriftPolicy.REVERT):
+        return champion
+    for version in (going or champion, last_good(c.seen, champion)):
+        if ready(c.seen, version) and version not in quarantined(c.seen):
+            return version
+    return champion
 
 
 def _left_for(c: Case) -> str | None:
