@@ -2,9 +2,9 @@
 
 A table calls x faults for each story. A case holds when the fault fired and no invariant of
 `invariants` was violated. Most faults befall a few calls of one telling, far from each other; when
-anything is violated, or a call does not come, each is played alone. With
---break, one of the operator's own rules is taken away (`breaks`): then something must be found, or
-the tests do not look, and it ends with 1.
+anything is violated, each is played alone, and a call that does not come is tried again: with
+others, with few, and alone. With --break, one of the operator's own rules is taken away (`breaks`):
+then something must be found, or the tests do not look, and it ends with 1.
 """
 
 import argparse
@@ -33,11 +33,13 @@ from tests.faults.results import Case, Recording, Result, Results, Word, grouped
 from tests.faults.stories import STORIES
 from tests.kubectl import Kubectl
 
-TRIES = 3  # how often status is written while pods start depends on how fast they are
 AT_ONCE = 12  # they mostly wait; on two cores more at once are no faster
 TOGETHER = 10
+FEW = 4  # what goes before a call changes whether it comes
 MLFLOWS = 2  # one process of it has one processor
 THREADS = 64
+
+Played = tuple[Result, Outcome]
 
 console = Console(width=None if sys.stdout.isatty() else 200)
 
@@ -94,10 +96,19 @@ class Run:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         stories = self._given.story or list(STORIES)
         await asyncio.gather(*(self._record(name) for name in stories))
-        cases = [case for name in stories for case in self._cases(name)]
-        groups = grouped(cases, self._given.together)
+        rest = [case for name in stories for case in self._cases(name)]
+        # How often status is written while pods start depends on how fast they are.
+        for together in (self._given.together, self._given.together, FEW):
+            rest = [result.case for result, _ in await self._round(rest, together)]
+        for result, outcome in await self._round(rest, 1):
+            self._tell(result, outcome)
+
+    async def _round(self, cases: list[Case], together: int) -> list[Played]:
+        """Keeps what held or was violated, and gives that whose call did not come."""
+        groups = grouped(cases, min(together, self._given.together))
         groups.sort(key=lambda group: group[0].order)
-        await asyncio.gather(*(self._group(group) for group in groups))
+        played = await asyncio.gather(*(self._group(group) for group in groups))
+        return [each for group in played for each in group]
 
     async def _record(self, name: str) -> None:
         if name in self._results.recordings:
@@ -126,16 +137,22 @@ class Run:
             cases = random.Random(given.seed).sample(cases, min(given.cases, len(cases)))
         return [case for case in cases if case not in self._results.of]
 
-    async def _group(self, group: list[Case]) -> None:
+    async def _group(self, group: list[Case]) -> list[Played]:
         async with self._turn:
             if self._until is not None and time.monotonic() > self._until:
                 self.left += len(group)
-                return
-            for result, outcome in await play(next(self._reals), group, self._given.breaks):
-                self._results.add(result)
-                if result.word is not Word.HELD:
-                    case = result.case
-                    self._say(f"{case.story}: {case.call}: {case.fault}: {result.word}", outcome)
+                return []
+            played = await play(next(self._reals), group, self._given.breaks)
+        for result, outcome in played:
+            if result.came:
+                self._tell(result, outcome)
+        return [(result, outcome) for result, outcome in played if not result.came]
+
+    def _tell(self, result: Result, outcome: Outcome) -> None:
+        self._results.add(result)
+        if result.word is not Word.HELD:
+            case = result.case
+            self._say(f"{case.story}: {case.call}: {case.fault}: {result.word}", outcome)
 
     def _say(self, what: str, outcome: Outcome) -> None:
         console.print(what, style="red" if outcome.violations else "yellow", markup=False)
@@ -147,47 +164,32 @@ class Run:
             (self._given.logs / f"{next(self._logs)}-{time.time():.0f}.log").write_text(text)
 
 
-async def play(
-    real: Servers, group: Sequence[Case], breaks: str | None = None, tries: int = TRIES
-) -> list[tuple[Result, Outcome]]:
-    """Plays the cases in one telling of their story; each whose call did not come, and all when
-    anything was violated, alone, until its call comes. A violation counts in any try."""
-    if len(group) == 1:
-        return [await _play_alone(real, group[0], breaks, tries)]
+async def play(real: Servers, group: Sequence[Case], breaks: str | None = None) -> list[Played]:
+    """Plays the cases in one telling of their story; when anything is violated, each alone."""
+    story, fault = STORIES[group[0].story], group[0].fault
+    calls = [case.call for case in group]
     began = time.monotonic()
-    calls, story, fault = [case.call for case in group], STORIES[group[0].story], group[0].fault
-    together = await harness.run(real, story, calls, fault, breaks)
+    outcome = await harness.run(real, story, calls, fault, breaks)
     seconds = round((time.monotonic() - began) / len(group), 1)
-    played = []
-    for case in group:
-        if case.call in together.fired and not together.violations:
-            played.append((Result(case, Word.HELD, 1, seconds, (), len(group)), together))
-        else:
-            played.append(await _play_alone(real, case, breaks, tries))
-    if together.violations and not any(outcome.violations for _, outcome in played):
+    if not outcome.violations or len(group) == 1:
+        return [(_result(case, outcome, seconds, len(group)), outcome) for case in group]
+    played = [each for case in group for each in await play(real, [case], breaks)]
+    if not any(alone.violations for _, alone in played):
         told = f"broken together: {', '.join(map(str, calls))}"  # which it takes is not known
-        said = (told, *together.violations)
-        result = Result(group[-1], Word.VIOLATED, 1, seconds, said, len(group))
-        played[-1] = (result, together)
+        said = (told, *outcome.violations)
+        result = Result(group[-1], Word.VIOLATED, seconds, said, len(group))
+        played[-1] = (result, outcome)
     return played
 
 
-async def _play_alone(
-    real: Servers, case: Case, breaks: str | None, tries: int
-) -> tuple[Result, Outcome]:
-    began = time.monotonic()
-    number, outcome = 0, Outcome()
-    while number < tries and not outcome.violations and not outcome.fired:
-        number += 1
-        outcome = await harness.run(real, STORIES[case.story], [case.call], case.fault, breaks)
+def _result(case: Case, outcome: Outcome, seconds: float, together: int) -> Result:
     if outcome.violations:
         word = Word.VIOLATED
-    elif outcome.fired:
+    elif case.call in outcome.fired:
         word = Word.HELD
     else:
         word = Word.NOT_FIRED if case.call in outcome.calls else Word.NOT_MADE
-    seconds = round(time.monotonic() - began, 1)
-    return Result(case, word, number, seconds, tuple(outcome.violations)), outcome
+    return Result(case, word, seconds, tuple(outcome.violations), together)
 
 
 def verdict(

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -83,6 +84,7 @@ class Trial:
         self._paused: Operator | None = None
         self._deleted = False
         self._made = 0
+        self._changing, self._over = threading.RLock(), False
 
     # What the proxy asks for
 
@@ -90,13 +92,16 @@ class Trial:
         await asyncio.to_thread(self._replace)
 
     async def pause(self) -> None:
-        self._paused = self.operators[-1]
-        self._paused.pause()
+        with self._changing:
+            if self._over:
+                return
+            self._paused = self.operators[-1]
+            self._paused.pause()
         await asyncio.to_thread(self.start)
 
     async def resume(self) -> None:
-        assert self._paused is not None
-        self._paused.resume()
+        if self._paused is not None:
+            self._paused.resume()
 
     async def delete(self) -> None:
         self._deleted = True
@@ -130,14 +135,19 @@ class Trial:
     # Operators
 
     def start(self) -> None:
-        self._made += 1
-        seat, namespace = f"seat{self._made}", self.world.namespace
-        operator = Operator(seat, namespace, self.server, self._folder, self._breaks)
-        self.operators.append(operator)
+        with self._changing:
+            if self._over:  # a kill or a pause that came as the play was ending
+                return
+            self._made += 1
+            seat, namespace = f"seat{self._made}", self.world.namespace
+            operator = Operator(seat, namespace, self.server, self._folder, self._breaks)
+            self.operators.append(operator)
 
     def end(self) -> None:
-        while self.operators:
-            self.operators.pop().kill()
+        with self._changing:
+            self._over = True
+            while self.operators:
+                self.operators.pop().kill()
 
     def alive(self) -> None:
         for operator in tuple(self.operators):
@@ -150,10 +160,13 @@ class Trial:
 
     def _replace(self) -> None:
         """SIGKILL; then a new process, which need not wait for the Lease of the dead one."""
-        self.operators.pop().kill()
-        path = self.world.path("leases", "podium-operator", "coordination.k8s.io/v1")
-        self.world.cluster.call("DELETE", path)
-        self.start()
+        with self._changing:
+            if self._over:
+                return
+            self.operators.pop().kill()
+            path = self.world.path("leases", "podium-operator", "coordination.k8s.io/v1")
+            self.world.cluster.call("DELETE", path)
+            self.start()
 
     # The servers
 

@@ -56,10 +56,14 @@ class Case:
 class Result:
     case: Case
     word: Word
-    tries: int
     seconds: float
     violations: tuple[str, ...] = ()
     together: int = 1  # so many calls were broken in that telling of the story
+
+    @property
+    def came(self) -> bool:
+        """Whether the call came, and was broken. If not, it is to be played again."""
+        return self.word in (Word.HELD, Word.VIOLATED)
 
 
 def grouped(cases: Iterable[Case], size: int) -> list[list[Case]]:
@@ -181,8 +185,8 @@ class Results:
         raw = line["case"]
         case = Case(raw["story"], _call(raw["call"]), Fault(raw["fault"]))
         said = tuple(line["violations"])
-        word, tries, together = Word(line["word"]), line["tries"], line.get("together", 1)
-        self.of[case] = Result(case, word, tries, line["seconds"], said, together)
+        word, together = Word(line["word"]), line.get("together", 1)
+        self.of[case] = Result(case, word, line["seconds"], said, together)
 
 
 def _call(raw: dict[str, Any]) -> Call:

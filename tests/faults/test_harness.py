@@ -354,7 +354,7 @@ def test_results_are_read_back(tmp_path: Path) -> None:
     kept = tmp_path / "results"
     recording = Recording((SET_ALIAS, READ_MODEL), frozenset())
     case = Case("rejected", SET_ALIAS, Fault.LOST)
-    result = Result(case, Word.VIOLATED, 2, 1.5, ("I1: no",))
+    result = Result(case, Word.VIOLATED, 1.5, ("I1: no",))
     first = Results(kept)
     first.recorded("rejected", recording)
     first.add(result)
@@ -368,7 +368,7 @@ def played(words: Counter[Word], path: Path | None = None) -> Results:
     results = Results(path)
     for nth, word in enumerate(words.elements(), 1):
         case = Case("rejected", replace(SET_ALIAS, nth=nth), Fault.LOST)
-        results.add(Result(case, word, 1, 1.0))
+        results.add(Result(case, word, 1.0))
     return results
 
 
@@ -396,7 +396,7 @@ def test_another_storys_cases_make_up_for_nothing() -> None:
     results = played(Counter({Word.NOT_MADE: 2}))
     for nth in range(1, 99):
         case = Case("chain", replace(SET_ALIAS, nth=nth), Fault.LOST)
-        results.add(Result(case, Word.HELD, 1, 1.0))
+        results.add(Result(case, Word.HELD, 1.0))
     assert verdict(results, [], 0)[0] == 1
 
 
@@ -469,8 +469,7 @@ def test_what_is_no_second_try_is_broken_in_one_telling(fault: Fault, calls: lis
     ("together", "alone", "words"),
     [
         (Outcome(fired=frozenset({SET_ALIAS, READ_MODEL})), None, ["held 2", "held 2"]),
-        (Outcome(fired=frozenset({SET_ALIAS})), Outcome(fired=ONE), ["held 2", "held 1"]),
-        (Outcome(fired=frozenset({SET_ALIAS})), Outcome(), ["held 2", "not made 1"]),
+        (Outcome(fired=frozenset({SET_ALIAS})), None, ["held 2", "not made 2"]),
         (Outcome(violations=["I1"]), Outcome(violations=["I1"]), ["violated 1", "violated 1"]),
         (Outcome(violations=["I1"]), Outcome(fired=ONE), ["held 1", "violated 2"]),
     ],
@@ -488,6 +487,35 @@ async def test_what_does_not_hold_together_is_played_alone(
     played = [result for result, _ in await play(cast(Any, None), group)]
     assert [result.case for result in played] == group
     assert [f"{result.word} {result.together}" for result in played] == words
+
+
+async def test_what_does_not_come_is_played_with_others_with_few_and_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of twelve calls six come in each telling of many, b only alone, and a never."""
+    calls = [replace(READ_MODEL, name=name) for name in "abcdefghijkl"]
+    results, tellings = Results(None), []
+
+    async def run(_: object, __: object, at: list[Call], *___: object) -> Outcome:
+        tellings.append("".join(sorted(call.name for call in at)))
+        come = [call for call in at if call.name not in "ab" or at == [calls[1]]]
+        return Outcome(fired=frozenset(come[: max(len(at) // 2, 1)]))
+
+    monkeypatch.setattr(harness, "run", run)
+    monkeypatch.setattr("sys.argv", ["make faults", "--story", "chain", "--fault", "ERROR"])
+    monkeypatch.setattr(Recording, "cases", lambda *_: [_failing(call) for call in calls])
+    results.recorded("chain", Recording((), frozenset()))
+    await Run([cast(Any, None)], arguments(), results).all()
+    words = Counter(str(result.word) for result in results.of.values())
+    assert words == {"held": 11, "not made": 1}
+    assert results.of[_failing(calls[0])].word is Word.NOT_MADE
+    assert sorted(len(each) for each in tellings[:2]) == [6, 6]
+    assert tellings[-2:] == ["a", "b"]
+    assert "".join(tellings).count("a") == 4
+
+
+def _failing(call: Call) -> Case:
+    return Case("chain", call, Fault.ERROR)
 
 
 def test_each_call_meets_the_faults_that_make_a_difference_to_it() -> None:

@@ -65,7 +65,7 @@ class Memory:
     passes_at_once: int = 0
 
     def waits(self, actions: tuple[Action, ...], now: float) -> bool:
-        """Whether what failed is among them and not yet due. No others wait for it."""
+        """Whether what failed is among them and not yet due: then they all wait."""
         return now < self.retry_at and self.failed in actions
 
 
@@ -338,7 +338,7 @@ class Reconciler:
     def _remember(
         self, name: Name, seen: Observation, memory: Memory, action: Action, problem: Problem
     ) -> None:
-        """The next pass puts the problem into status at once; the action waits, no other does."""
+        """The next pass puts the problem into status at once; what is decided with it waits."""
         memory.problem, memory.failed = problem, action
         memory.failed_at = self._clock.monotonic()
         patient = problem.kind is not ProblemKind.TRANSIENT

@@ -32,3 +32,8 @@ def grown(**spec: object) -> World:
     w.run()
     w.told.clear()
     return w
+
+
+def moves(w: World) -> list[str]:
+    """What was sent to the alias and to targets, in order."""
+    return [line.split("(")[0] for line in w.log if line.startswith(("SetAlias", "ApplyTarget"))]

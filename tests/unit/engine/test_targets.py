@@ -1,0 +1,279 @@
+"""Targets: which follow, which are restarted, what a bake counts of them, and what is put right."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from podium.api.decision import DecisionAction
+from podium.api.ledger_entry import EntryAction
+from podium.api.promotion_status import PromotionStatus, Verdict
+from podium.engine.decide import decide
+from podium.engine.steps import SOON
+from tests.unit.engine.iris import PINNED, TARGET, another, grown, moves
+
+
+def test_a_target_that_is_added_in_mid_rollout_follows() -> None:
+    w = grown()
+    w.put_deployment("web")
+    w.register("3")
+    w.until("Verifying")
+    w.spec["targets"] = [TARGET, another(TARGET, "web")]
+    w.run()
+    assert (w.served("api"), w.served("web"), w.deployments["web"].model_version) == (
+        {"3"},
+        {"3"},
+        "3",
+    )
+
+
+def test_a_target_that_is_removed_in_mid_rollout_is_left_alone() -> None:
+    w = grown(targets=[TARGET, another(TARGET, "web")])
+    w.broken.add("3")
+    w.register("3")
+    w.until("Verifying")
+    w.spec["targets"] = [TARGET]
+    w.run(400)
+    assert (w.alias, w.served("api"), w.deployments["web"].model_version) == ("2", {"2"}, "3")
+
+
+@pytest.mark.parametrize(("before", "after"), [(TARGET, PINNED), (PINNED, TARGET)])
+def test_another_model_source_restarts_nothing_until_the_next_move(
+    before: dict[str, object], after: dict[str, object]
+) -> None:
+    """Rule 8 of "One reconcile"."""
+    w = grown(targets=[before])
+    done = moves(w)
+    w.spec["targets"] = [after]
+    w.run()
+    assert moves(w) == done
+    assert w.condition("Ready") == ("True", "ChampionServed")
+    w.register("3")
+    w.run()
+    assert (w.alias, w.served()) == ("3", {"3"})
+
+
+def test_a_deployment_that_is_made_again_gets_the_champion_by_version() -> None:
+    w = grown(targets=[PINNED])
+    w.put_deployment("api")
+    w.run()
+    assert w.deployments["api"].env_value == "models:/iris/2"
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+def test_a_rollout_that_somebody_undid_is_put_right(target: dict[str, object]) -> None:
+    w = grown(targets=[target])
+    deployment = w.deployments["api"]
+    deployment.model_version, deployment.move_id = "1", "an-earlier-move"
+    deployment.env_value = deployment.env_value and "models:/iris/1"
+    w.start_pod("api")
+    w.run()
+    assert (w.served(), w.deployments["api"].model_version) == ({"2"}, "2")
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+def test_an_operator_that_was_down_right_after_the_intent_goes_on(
+    target: dict[str, object],
+) -> None:
+    """Nothing had been tried when the deadline passed: that is no reason to go back."""
+    w = grown(targets=[target])
+    w.register("3")
+    while w.status.history[-1].action is not EntryAction.PROMOTE_INTENT:
+        w.step()
+    w.now += timedelta(hours=2)
+    w.run()
+    assert (w.alias, w.served(), w.phase) == ("3", {"3"}, "Promoted")
+
+
+def test_a_variable_that_somebody_set_to_another_version_is_put_right() -> None:
+    w = grown(targets=[PINNED])
+    w.deployments["api"].env_value = "models:/iris/1"
+    w.start_pod("api")
+    w.run()
+    assert (w.served(), w.deployments["api"].env_value) == ({"2"}, "models:/iris/2")
+
+
+def test_a_rollback_waits_for_a_deployment_that_is_gone_and_goes_on_with_it() -> None:
+    w = grown(targets=[TARGET, another(TARGET, "web")])
+    w.say(DecisionAction.ROLLBACK)
+    w.until("RollingBack")
+    gone = w.deployments.pop("web")
+    w.steps()
+    assert w.step().requeue_after == SOON
+    assert w.status.attempt is not None
+    assert (w.phase, w.status.attempt.reason) == ("RollingBack", "TargetNotFound")
+    assert w.served("api") == {"1"}, "it does not wait for the other one"
+    w.deployments["web"] = gone
+    w.run()
+    assert (w.served("api"), w.served("web")) == ({"1"}, {"1"})
+
+
+def test_a_rollback_that_is_killed_after_each_action_reaches_every_target() -> None:
+    w = grown(targets=[TARGET, another(TARGET, "web")])
+    w.say(DecisionAction.ROLLBACK)
+    for _ in range(40):
+        w.step(crash_after=1)
+        w.now += timedelta(milliseconds=10)
+    assert w.phase == "RolledBack"
+    assert (w.served("api"), w.served("web")) == ({"1"}, {"1"})
+
+
+def test_a_rollback_is_over_at_its_deadline_though_an_old_pod_still_terminates() -> None:
+    """It is out of the Service's endpoints already."""
+    w = grown()
+    w.say(DecisionAction.ROLLBACK)
+    while w.deployments["api"].model_version != "1":
+        w.steps(1)
+    seen = w.observe()
+    (state,) = seen.targets
+    (pod,) = state.pods or ()
+    old = replace(pod, name="old", move_id="an-earlier-move", terminating=True)
+    lingering = replace(seen, targets=(replace(state, pods=(pod, old)),))
+    unready = replace(seen, targets=(replace(state, available=0),))
+    assert seen.attempt is not None and seen.attempt.deadline is not None
+    before, after = w.now, seen.attempt.deadline
+    for found, now, reason in (
+        (lingering, before, "RollingOut"),
+        (unready, before, "RollingOut"),
+        (lingering, after, None),
+        (unready, after, "RollbackFailed"),
+    ):
+        problem = decide(found, now).problem
+        assert (problem and problem.reason) == reason
+    waits = decide(lingering, before).problem
+    assert waits and waits.message == "going back to version 1: old pods have not ended yet"
+
+
+def test_a_rollout_that_became_good_while_the_operator_was_down_is_no_failure() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.until("Verifying")
+    w.broken.clear()
+    w.start_pod("api")
+    w.now += timedelta(hours=2)
+    w.run()
+    assert (w.alias, w.phase) == ("3", "Promoted")
+
+
+def test_a_gate_that_passed_while_the_operator_was_down_has_passed() -> None:
+    w = grown()
+    w.register("3", verdict=Verdict.PENDING)
+    w.until("Validating")
+    w.verdicts["3"] = Verdict.PASS
+    w.now += timedelta(hours=2)
+    w.run()
+    assert w.alias == "3"
+
+
+def test_a_bake_counts_only_what_was_observed() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking")
+    w.now += timedelta(hours=2)
+    w.step()
+    assert w.phase == "Baking"
+    w.run()
+    assert w.phase == "Promoted"
+
+
+def test_a_bake_counts_a_look_each_thirty_seconds() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking").steps(3)
+    for _ in range(2):
+        assert w.status.attempt is not None and w.status.attempt.baked_at is not None
+        w.now = w.status.attempt.baked_at + timedelta(seconds=30)
+        w.step()
+    assert w.phase == "Promoted"
+
+
+def test_a_bake_ends_when_its_time_is_over_and_not_at_the_next_look() -> None:
+    w = grown(rollback={"bakeDuration": "46s"})
+    w.register("3")
+    w.until("Baking")
+    began = w.now
+    w.until("Promoted")
+    assert timedelta(seconds=46) <= w.now - began < timedelta(seconds=46.5)
+
+
+def test_a_bake_does_not_count_while_pods_are_not_ready_and_says_so() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking").steps(3)
+    (pod,) = w.deployments["api"].pods
+    pod.ready = False  # another node takes over its traffic: nobody is blamed yet
+    w.step()
+    assert w.status.attempt is not None
+    assert w.status.attempt.message == "baking for 1m; not counted: api 0/1 ready"
+    for _ in range(3):
+        w.now += timedelta(seconds=15)
+        w.step()
+    pod.ready = True
+    w.step()
+    assert (w.phase, w.status.attempt.baked_seconds) == ("Baking", 0)
+
+
+def test_a_clock_that_steps_back_does_not_stop_a_bake() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking")
+    w.now -= timedelta(hours=2)
+    back_at = w.now
+    w.run()
+    assert w.phase == "Promoted"
+    assert w.now - back_at < timedelta(minutes=3)
+
+
+def test_a_lost_status_and_a_clock_that_stepped_back_begin_no_bake() -> None:
+    w = grown()
+    w.now -= timedelta(seconds=60)
+    w.status = PromotionStatus()
+    w.steps(5)
+    assert w.phase is None
+
+
+def test_a_bake_that_was_lost_with_the_status_begins_again() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking")
+    w.status = PromotionStatus()
+    w.until("Baking")
+    w.deployments["api"].pods[0].failed = True
+    w.broken.add("3")
+    w.run(400)
+    assert (w.alias, w.served()) == ("2", {"2"})
+    assert [q.version for q in w.status.quarantined] == ["3"]
+
+
+def test_a_target_that_cannot_be_changed_by_the_deadline_goes_back_and_holds() -> None:
+    w = grown(targets=[TARGET, another(TARGET, "web")], rollout={"progressDeadline": "30s"})
+    w.register("3")
+    w.until("Verifying")
+    w.deployments["web"].pods.clear()
+    w.run(200)
+    assert (w.alias, w.served("api")) == ("2", {"2"})
+    assert w.status.hold is not None
+    assert "ProgressDeadlineExceeded" in w.status.hold.reason
+    assert w.status.quarantined == ()
+
+
+def test_a_bake_that_is_nearly_over_and_not_healthy_is_not_written_each_second() -> None:
+    w = grown(rollback={"bakeDuration": "60s"})
+    w.register("3")
+    w.until("Baking")
+    w.steps(3)
+    for _ in range(2):
+        w.now += timedelta(seconds=29)
+        w.step()
+    assert w.status.attempt is not None and w.status.attempt.baked_seconds >= 58
+    (pod,) = w.deployments["api"].pods
+    pod.ready = False  # another node takes over its traffic: nobody is blamed yet
+    before = w.writes
+    for _ in range(9):
+        w.now += timedelta(seconds=1)
+        decision = w.step()
+        assert decision.requeue_after == timedelta(seconds=15)
+    assert w.phase == "Baking"
+    assert w.writes - before == 1
+    assert w.status.attempt is not None and w.status.attempt.reason == "Baking"
