@@ -70,9 +70,10 @@ class Watch:
 
     def end(self, state: State) -> list[str]:
         """I6 whole: the chain in MLflow is unbroken, signed, and ends where status ends."""
-        alias = state.promotion["spec"].get("alias", "champion")
+        spec = state.promotion["spec"]
+        model, alias = spec["model"], spec.get("alias", "champion")
         versions = {number: _tags(version) for number, version in state.versions.items()}
-        ledger = ledgers.parse_ledger(alias, _tags(state.model), versions)
+        ledger = ledgers.parse_ledger(model, alias, _tags(state.model), versions)
         chain = ledgers.check(ledger)
         found = []
         if chain.trouble:

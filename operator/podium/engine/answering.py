@@ -32,6 +32,7 @@ from podium.engine.candidate import is_verdict, last_good, objection, quarantine
 from podium.engine.decision import AnswerDecision, Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import act, clip, normal, persist, warning
+from podium.engine.validating import excluded
 
 BY_NOBODY = "unknown"
 
@@ -111,19 +112,12 @@ def approve(seen: Observation, now: datetime, said: PromotionDecision) -> Decisi
     by = clip(said.spec.decided_by or BY_NOBODY, NAME_SHOWN)
     if any(approval.by == by for approval in attempt.approvals):
         return _refuse(seen, said, f"{by} has approved already")
-    version = seen.version(attempt.version)
-    authors = (version.authors if version else frozenset()) | _spec_author(seen)
-    if seen.spec.approval and seen.spec.approval.exclude_authors and by in authors:
+    if by in excluded(seen, attempt):
         return _refuse(seen, said, f"{by} is an author; approval.excludeAuthors is true")
     approval = ApprovalStatus(decision=said.metadata.name, by=by)
     status = _note(seen, seen.status, now, EntryAction.APPROVED, said, attempt.version)
     approved = replace(attempt, approvals=(*attempt.approvals, approval))
     return persist(replace(status, attempt=approved))
-
-
-def _spec_author(seen: Observation) -> frozenset[str]:
-    author = seen.promotion.metadata.annotations.get("podium.dev/spec-author")
-    return frozenset({author} if author else ())
 
 
 def reject(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
@@ -155,7 +149,7 @@ def rollback(seen: Observation, now: datetime, said: PromotionDecision) -> Decis
     if attempt and attempt.rollback:
         return _redirect(seen, now, said, attempt, attempt.rollback.to)
     moving = attempt if attempt and attempt.move_id else None
-    leaving = moving.version if moving else seen.status.champion_version
+    leaving = moving.version if moving else _serving(seen)
     if leaving is None:
         return _refuse(seen, said, "there is no champion to roll back from")
     to = said.spec.version or _default_destination(seen, moving, leaving)
@@ -169,6 +163,12 @@ def rollback(seen: Observation, now: datetime, said: PromotionDecision) -> Decis
         return end(seen, now, Phase.SUPERSEDED, Reason.ROLLBACK_BY_DECISION, text)
     back = moving or begin(seen, now, leaving, Origin.DECISION, previous=seen.alias)
     return _send_back(seen, now, said, back, to)
+
+
+def _serving(seen: Observation) -> str | None:
+    """The champion; without one, what was tried last: nobody took its targets back."""
+    last = seen.status.attempt
+    return seen.status.champion_version or (last.version if last and last.move_id else None)
 
 
 def _default_destination(

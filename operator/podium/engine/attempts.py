@@ -237,8 +237,14 @@ def mark(
             by=by,
         )
         held = HoldStatus(since=now, reason=clip(why, REASON_SHOWN), version=attempt.version)
-        status = replace(status, hold=held)
+        status = replace(status, hold=held_by_person(status) or held)
     return status
+
+
+def held_by_person(status: PromotionStatus) -> HoldStatus | None:
+    """A person's hold is over no version: no change of spec.candidate lifts it, and no other hold
+    takes its place."""
+    return status.hold if status.hold and status.hold.version is None else None
 
 
 def give_up(

@@ -5,6 +5,7 @@ Does not look at gates: a version that may be tried still has to pass them.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from podium.api.ledger_entry import EntryAction, LedgerEntry
 from podium.api.promotion import Stage
@@ -44,8 +45,21 @@ def _has(version: VersionState, wanted: Iterable[tuple[str, str]]) -> bool:
 
 
 def _below_highest(seen: Observation, found: VersionState) -> bool:
-    highest = seen.status.highest_promoted
+    highest, champion = seen.status.highest_promoted, seen.status.champion
+    if champion is not None and not seen.of_this_model(champion.since):
+        return False
     return highest is not None and found.number < int(highest)
+
+
+def candidate_since(seen: Observation, version: str) -> datetime | None:
+    """Since when this version is the candidate: for `candidate.alias` since it came to that alias,
+    while it is there; else since it was first seen."""
+    selector, aliases = seen.spec.candidate, seen.model.aliases if seen.model else {}
+    at_alias = selector is not None and aliases.get(selector.alias or "") == version
+    if at_alias and seen.candidate_since is not None:
+        return seen.candidate_since
+    noted = seen.status.candidate
+    return noted.since if noted is not None and noted.version == version else None
 
 
 @dataclass(frozen=True)
@@ -170,7 +184,12 @@ def verdict_inputs(seen: Observation, version: VersionState) -> str:
 def once_promoted(seen: Observation, version: str) -> bool:
     """Whether the ledger says that this version was promoted here (or found here at adoption)."""
     good = (EntryAction.PROMOTED, EntryAction.ADOPTED)
-    return any(e.action in good and e.to == version for e in ledger.known(seen))
+    return any(e.action in good and e.to == version for e in _of_this_model(seen))
+
+
+def _of_this_model(seen: Observation) -> Iterable[LedgerEntry]:
+    """What the ledger says of versions that are there: see `Observation.of_this_model`."""
+    return (entry for entry in ledger.known(seen) if seen.of_this_model(entry.time))
 
 
 def is_pinned_rollback(seen: Observation, version: str) -> bool:
@@ -197,20 +216,43 @@ BECAME_CHAMPION = frozenset(
 )
 
 
+BACK = frozenset(
+    {
+        EntryAction.ROLLBACK_INTENT,
+        EntryAction.ROLLED_BACK,
+        EntryAction.REVERT_INTENT,
+        EntryAction.REVERTED,
+    }
+)
+
+
+def champions(seen: Observation) -> list[str]:
+    """Where a rollback may go, the last resort first: each was promoted after those before it.
+    Who goes back leaves all that came after it, and none of those is gone back to, until it is
+    promoted again."""
+    found: list[str] = []
+    for entry in _of_this_model(seen):
+        version = entry.to
+        if version is None:
+            continue
+        if entry.action in (EntryAction.PROMOTED, EntryAction.ADOPTED):
+            found = [*(other for other in found if other != version), version]
+        elif entry.action in BACK and version in found:
+            del found[found.index(version) + 1 :]
+        elif entry.action in BACK:  # a person chose it, or its own entry is gone
+            left = entry.action in _LEAVING and entry.from_version
+            found = [*(other for other in found if other != left), version]
+    return found
+
+
+_LEAVING = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.ROLLED_BACK})
+
+
 def last_good(seen: Observation, *, leaving: str | None) -> str | None:
     """Where a rollback from `leaving` goes: the last champion by the ledger that is still usable
-    and that no rollback has left since (a Release that names it forgives that). None: no entry
-    says."""
-    left = {leaving}
-    forgiven: set[str | None] = set()
-    for entry in reversed(ledger.known(seen)):
-        if entry.action is EntryAction.RELEASED:
-            forgiven.add(entry.to)
-        elif entry.action is EntryAction.ROLLBACK_INTENT:
-            left |= {entry.from_version} - forgiven
-        elif entry.action in BECAME_CHAMPION and entry.to not in left and usable(seen, entry.to):
-            return entry.to
-    return None
+    and that was not left since. None: no entry says."""
+    choices = (v for v in reversed(champions(seen)) if v != leaving and usable(seen, v))
+    return next(choices, None)
 
 
 def way_back(seen: Observation) -> str | None:
@@ -219,8 +261,8 @@ def way_back(seen: Observation) -> str | None:
     for entry in reversed(ledger.known(seen)):
         if entry.action is EntryAction.ROLLBACK_INTENT and entry.from_version == champion:
             return entry.to
-        stays = entry.action in BECAME_CHAMPION or entry.action is EntryAction.REJECTED
-        if stays and entry.to == champion:
+        stays = entry.action is EntryAction.REJECTED and entry.to == champion
+        if entry.action in BECAME_CHAMPION or stays:
             return None
     return None
 
@@ -229,7 +271,19 @@ def last_archived(seen: Observation, *, leaving: str | None) -> str | None:
     """whenUnknown UseArchived: the Archived version that changed last. Inferred: a description
     edit also counts as a change, so MLflow cannot really say which one served last."""
     versions = seen.model.versions.values() if seen.model else ()
-    archived = (v for v in versions if v.stage is Stage.ARCHIVED and v.version != leaving)
+    given_up = {leaving, *_given_up(seen)}
+    archived = (v for v in versions if v.stage is Stage.ARCHIVED and v.version not in given_up)
     choices = [v for v in archived if usable(seen, v.version)]
     found = max(choices, key=lambda v: (v.updated_at, v.number), default=None)
     return found.version if found else None
+
+
+def _given_up(seen: Observation) -> set[str | None]:
+    """What a rollback has left, and what was not promoted since."""
+    found: set[str | None] = set()
+    for entry in ledger.known(seen):
+        if entry.action is EntryAction.ROLLBACK_INTENT:
+            found.add(entry.from_version)
+        elif entry.action in BECAME_CHAMPION:
+            found.discard(entry.to)
+    return found

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from podium.api.ledger_entry import EntryAction
-from podium.api.promotion import AliasDriftPolicy
+from podium.api.promotion import AliasDriftPolicy, WhenUnknown
 from podium.api.promotion_status import (
     AttemptStatus,
     CandidateStatus,
@@ -20,7 +20,7 @@ from podium.api.promotion_status import (
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving
 from podium.engine.attempts import REASON_SHOWN, begin, end, entered, turn_back
-from podium.engine.candidate import block, last_good, usable, way_back
+from podium.engine.candidate import block, last_archived, last_good, usable, way_back
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import clip, normal, persist, stall, warning
@@ -138,8 +138,11 @@ def _restart_what_followed(seen: Observation, now: datetime) -> Decision:
     if seen.spec.suspend:
         text = f"suspended: {message}; pods that started meanwhile may serve another version"
         return stall(seen, Reason.ALIAS_DRIFT, text)
+    to = _where_to(seen) if _goes_on(seen) or not usable(seen, champion) else champion
+    if to is None:
+        text = f"{message}; version {champion} is not READY any more, and none is that was good"
+        return stall(seen, Reason.NO_PREVIOUS_CHAMPION, text)
     attempt = begin(seen, now, champion, Origin.DRIFT, previous=champion)
-    to = (_where_to(seen) if _goes_on(seen) else None) or champion
     return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=to)
 
 
@@ -183,12 +186,19 @@ def _revert(seen: Observation, now: datetime, why: str) -> Decision | None:
 
 def _where_to(seen: Observation) -> str | None:
     """The champion; where it was going, when its rollback ended by somebody's move of the alias;
-    when that one is gone or in quarantine, the last good one."""
+    when that one is gone or in quarantine, the last good one, or what the spec lets guess."""
     champion = seen.status.champion_version
+    if seen.status.champion and not seen.of_this_model(seen.status.champion.since):
+        return None
     wanted = way_back(seen) or champion
     if usable(seen, wanted):
         return wanted
-    return last_good(seen, leaving=champion) or (champion if usable(seen, champion) else None)
+    if found := last_good(seen, leaving=champion):
+        return found
+    if usable(seen, champion):
+        return champion
+    guesses = seen.spec.rollback.when_unknown is WhenUnknown.USE_ARCHIVED
+    return last_archived(seen, leaving=champion) if guesses else None
 
 
 def _follow(seen: Observation, now: datetime) -> Decision | None:

@@ -13,7 +13,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from podium.api.ledger_entry import EntryAction, LedgerEntry
@@ -71,7 +73,7 @@ def encode_claim(claim: Claim) -> str:
 def parse_claim(value: str | None) -> Claim | None:
     """None for no tag and for one that is not Podium's (it claims nothing)."""
     try:
-        raw = json.loads(value or "null")
+        raw = _decode(value or "null")
         since = datetime.fromisoformat(raw["since"])
         return Claim(
             cluster=str(raw["cluster"]),
@@ -85,13 +87,15 @@ def parse_claim(value: str | None) -> Claim | None:
 
 
 def parse_ledger(
+    model: str,
     alias: str,
     model_tags: Mapping[str, str],
     version_tags: Mapping[str, Mapping[str, str]] | None,
     signer: str = "",
 ) -> LedgerState:
     """What the tags say, unchecked. `version_tags` None: only the head is known. Tags that do
-    not parse are passed over here: `check` then finds them missing."""
+    not parse are passed over here: `check` then finds them missing. So are entries of another
+    model: whoever copies a version of it with MLflow copies its tags too."""
     seq, head, key = _parse_head(model_tags.get(head_tag_key(alias)))
     prefix = f"{PREFIX}ledger/{alias_hash(alias)}/"
     texts = [
@@ -100,9 +104,9 @@ def parse_ledger(
         for tag, text in tags.items()
         if tag.startswith(prefix)
     ]
-    entries = sorted(_parse_entries(texts), key=lambda entry: entry.seq)
+    own = (entry for entry in _parse_entries(texts) if (entry.model, entry.alias) == (model, alias))
     return LedgerState(
-        entries=tuple(entries),
+        entries=tuple(sorted(own, key=lambda entry: entry.seq)),
         complete=version_tags is not None,
         head_seq=seq,
         head_hash=head,
@@ -113,7 +117,8 @@ def parse_ledger(
 
 @dataclass(frozen=True)
 class Chain:
-    """The linked part of a ledger, ascending. `trouble` says why it is not to be trusted."""
+    """The linked part of a ledger, ascending, without what is not to be believed. `trouble` says
+    what that is."""
 
     entries: tuple[LedgerEntry, ...]
     seq: int
@@ -123,35 +128,41 @@ class Chain:
 
 def check(ledger: LedgerState) -> Chain:
     """Follows the chain back from the head, then forward over entries whose head tag was not
-    written any more. An entry whose version was deleted is missing, not broken."""
-    for entry in ledger.entries:
-        if entry_hash(entry) != entry.hash:
-            return Chain((), 0, None, f"entry {entry.seq} was changed after it was written")
+    written any more. An entry whose version was deleted is missing, not broken. Of entries that
+    claim one place a well signed one has it."""
+    whole = [entry for entry in ledger.entries if entry_hash(entry) == entry.hash]
+    whole.sort(key=lambda entry: entry in ledger.bad_signatures)  # stable: good ones first
     linked: dict[int, LedgerEntry] = {}
+    troubles = {
+        entry.seq: f"entry {entry.seq} was changed after it was written"
+        for entry in set(ledger.entries).difference(whole)
+    }
     due, wanted = ledger.head_seq, ledger.head_hash
-    for seq in sorted({e.seq for e in ledger.entries if e.seq <= ledger.head_seq}, reverse=True):
-        same = [entry for entry in ledger.entries if entry.seq == seq]
+    for seq in sorted({e.seq for e in whole if e.seq <= ledger.head_seq}, reverse=True):
         if seq < due:
             wanted = None  # what lies between is missing
-        fitting = [entry for entry in same if wanted in (None, entry.hash)]
+        fitting = [e for e in whole if e.seq == seq and wanted in (None, e.hash)]
         if not fitting:
-            return Chain((), 0, None, f"entry {seq} does not fit the chain")
+            troubles.setdefault(seq, f"entry {seq} does not fit the chain")
+            continue
         linked[seq] = fitting[0]
         due, wanted = seq - 1, fitting[0].previous
     seq, head = ledger.head_seq, ledger.head_hash
-    while following := [e for e in ledger.entries if e.seq == seq + 1 and e.previous == head]:
+    while following := [e for e in whole if e.seq == seq + 1 and e.previous == head]:
         linked[seq + 1] = following[0]
         seq, head = following[0].seq, following[0].hash
-    unsigned = [e.seq for e in linked.values() if e.seq in ledger.bad_signatures]
-    trouble = f"the signature of entry {unsigned[0]} does not verify" if unsigned else None
-    return Chain(tuple(linked[s] for s in sorted(linked)), seq, head, trouble)
+    for entry in linked.values():
+        if entry in ledger.bad_signatures:
+            troubles[entry.seq] = f"the signature of entry {entry.seq} does not verify"
+    believed = [e for _, e in sorted(linked.items()) if e not in ledger.bad_signatures]
+    missing = sorted(troubles.keys() - {entry.seq for entry in believed})
+    return Chain(tuple(believed), seq, head, troubles[missing[0]] if missing else None)
 
 
 def known(seen: Observation) -> tuple[LedgerEntry, ...]:
-    """Every entry at hand, ascending: the status' own ones and, where read, the registry's that
-    are well signed."""
-    bad = seen.ledger.bad_signatures
-    entries = {e.seq: e for e in check(seen.ledger).entries if e.seq not in bad}
+    """Every entry at hand, ascending: the status' own ones and, where read, those of the registry
+    that are to be believed."""
+    entries = {e.seq: e for e in check(seen.ledger).entries}
     entries.update({entry.seq: entry for entry in seen.status.history})
     return tuple(entries[seq] for seq in sorted(entries) if seq <= seen.status.ledger_seq)
 
@@ -213,7 +224,7 @@ def unmirrored(seen: Observation) -> tuple[LedgerEntry, ...]:
 
 def _parse_head(text: str | None) -> tuple[int, str | None, str | None]:
     try:
-        raw = json.loads(text or "null")
+        raw = _decode(text or "null")
         return int(raw["seq"]), str(raw["hash"]), str(raw["key"])
     except (ValueError, TypeError, KeyError, OverflowError):
         return 0, None, None
@@ -222,9 +233,18 @@ def _parse_head(text: str | None) -> tuple[int, str | None, str | None]:
 def _parse_entries(texts: Iterable[str]) -> Iterable[LedgerEntry]:
     for text in texts:
         try:
-            yield read(LedgerEntry, json.loads(text), "ledger entry")
+            yield read(LedgerEntry, _decode(text), "ledger entry")
         except (ValueError, ParseError):
             continue
+
+
+def _decode(text: str) -> Any:
+    """Anybody may write a tag: what nests too deep, or has half a surrogate pair, which could not
+    be written again, is no JSON either. Raises ValueError."""
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def _compact(value: object) -> str:

@@ -52,6 +52,9 @@ class VersionState:
         return int(self.version)
 
 
+CLOCKS_APART = timedelta(minutes=5)  # at most: MLflow's and the operator's
+
+
 @dataclass(frozen=True)
 class ModelState:
     """The registered model. `versions` is complete when `complete` is true; else it holds at
@@ -60,6 +63,7 @@ class ModelState:
     aliases: Mapping[str, str]
     tags: Mapping[str, str]
     versions: Mapping[str, VersionState]
+    created_at: datetime | None = None
     complete: bool = False
     stages_supported: bool = True
     aliases_supported: bool = True
@@ -146,7 +150,7 @@ class LedgerState:
     head_seq: int = 0
     head_hash: str | None = None
     head_signer: str | None = None
-    bad_signatures: frozenset[int] = frozenset()  # seqs whose signature does not verify
+    bad_signatures: frozenset[LedgerEntry] = frozenset()  # whose signature does not verify
     signer: str = ""  # the public key (base64) of this operator
 
 
@@ -206,6 +210,12 @@ class Observation:
             and self.concerns(said)
             for said in self.decisions
         )
+
+    def of_this_model(self, time: datetime) -> bool:
+        """Whether what was so then is about this model. One that was deleted and made again under
+        its name counts its versions from 1 again."""
+        created_at = self.model.created_at if self.model else None
+        return created_at is None or time > created_at - CLOCKS_APART
 
     def version(self, version: str | None) -> VersionState | None:
         return self.model.versions.get(version) if self.model and version else None

@@ -12,7 +12,7 @@ from podium.api.ledger_entry import EntryAction
 from podium.api.promotion_status import AttemptStatus, Origin, Phase, Verdict
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving
-from podium.engine.attempts import entered, move_id, turn_back
+from podium.engine.attempts import end, entered, move_id, turn_back
 from podium.engine.awaiting_approval import validate_again_if_evidence_changed
 from podium.engine.blame import deadline_passed
 from podium.engine.decision import ApplyTarget, Decision, SetAlias
@@ -23,6 +23,7 @@ from podium.engine.validating import (
     ask_for_approval,
     binding,
     end_if_selector_changed,
+    end_if_superseded,
     end_if_version_is_gone,
     running,
     wait_while_suspended_or_held,
@@ -46,6 +47,24 @@ def recheck_timed_gates(seen: Observation, now: datetime) -> Decision | None:
     if not unmet:
         return None
     return wait(seen, Reason.GATE_PENDING, f"gate {unmet[0].name}: {unmet[0].message}", SLOWLY)
+
+
+def expire_if_a_gate_gives_no_verdict(seen: Observation, now: datetime) -> Decision | None:
+    """What was proved stands while a gate cannot be asked, for as long as its deadline is."""
+    attempt = running(seen)
+    names = {gate.name for gate in binding(seen) if gate.verdict is Verdict.ERROR}
+    silent = [gate for gate in seen.spec.gates if gate.name in names and gate.min_age is None]
+    deadline = attempt.deadline
+    if not silent:
+        deadline = None
+    elif deadline is None:
+        deadline = now + min(gate.deadline.delta for gate in silent)
+    elif now >= deadline:
+        message = f"gate {silent[0].name} gave no verdict until its deadline"
+        return end(seen, now, Phase.EXPIRED, Reason.GATE_FAILED, message)
+    if deadline == attempt.deadline:
+        return None
+    return persist(replace(seen.status, attempt=replace(attempt, deadline=deadline)))
 
 
 def wait_for_targets(seen: Observation, now: datetime) -> Decision | None:
@@ -146,9 +165,11 @@ def verify(seen: Observation, now: datetime) -> Decision | None:
 BEFORE_INTENT: Chain = (
     end_if_version_is_gone,
     end_if_selector_changed,
+    end_if_superseded,
     validate_again_if_evidence_changed,
     ask_again_if_approvals_are_missing,
     wait_while_suspended_or_held,
+    expire_if_a_gate_gives_no_verdict,
     recheck_timed_gates,
     wait_for_targets,
     wait_for_rollout_slot,

@@ -6,7 +6,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from podium.api.ledger_entry import EntryAction
-from podium.api.promotion_status import CandidateStatus, Origin, Phase
+from podium.api.promotion_status import AttemptStatus, CandidateStatus, Origin, Phase
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving, stages
 from podium.engine.attempts import begin, move_id
@@ -39,10 +39,18 @@ def return_refused_from_staging(seen: Observation, now: datetime) -> Decision | 
     attempt = seen.status.attempt
     if attempt is None or attempt.phase not in REFUSED or seen.action_problem:
         return None
-    if attempt.version in (seen.alias, seen.status.champion_version):
+    if attempt.version in (_stays(seen, attempt), seen.status.champion_version):
         return None
-    transition = stages.back_from_staging(seen, attempt.version, attempt.staged_from)
+    if attempt.rollback and attempt.origin is not Origin.DRIFT:  # cut short; it failed all the same
+        transition = stages.archive_failed(seen, attempt.version)
+    else:
+        transition = stages.back_from_staging(seen, attempt.version, attempt.staged_from)
     return act(seen, transition) if transition else None
+
+
+def _stays(seen: Observation, attempt: AttemptStatus) -> str | None:
+    """What the alias is at, but for what somebody moved it to in vain: it goes back from there."""
+    return None if attempt.origin is Origin.ADOPT else seen.alias
 
 
 def keep_stages(seen: Observation, now: datetime) -> Decision | None:

@@ -22,7 +22,7 @@ from podium.api.promotion_status import (
 )
 from podium.api.reasons import Reason
 from podium.engine import ledger
-from podium.engine.attempts import QUARANTINE_SHOWN, REASON_SHOWN
+from podium.engine.attempts import QUARANTINE_SHOWN, REASON_SHOWN, held_by_person
 from podium.engine.candidate import BECAME_CHAMPION
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
@@ -124,7 +124,7 @@ def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> Pr
                 reason=clip(_why_held(entry), REASON_SHOWN),
                 version=entry.from_version,
             )
-            return replace(status, hold=held)
+            return replace(status, hold=held_by_person(status) or held)
         case EntryAction.RELEASED if entry.to is None:
             return replace(status, hold=None)
         case EntryAction.RELEASED:

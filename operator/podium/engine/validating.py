@@ -170,7 +170,17 @@ def approvals_missing(seen: Observation, attempt: AttemptStatus) -> int:
     """How many more people must agree. One person counts once; a rollback by pin asks nobody."""
     if seen.spec.approval is None or is_pinned_rollback(seen, attempt.version):
         return 0
-    return max(0, seen.spec.approval.required - len({one.by for one in attempt.approvals}))
+    agreed = {one.by for one in attempt.approvals} - excluded(seen, attempt)
+    return max(0, seen.spec.approval.required - len(agreed))
+
+
+def excluded(seen: Observation, attempt: AttemptStatus) -> frozenset[str]:
+    """Who may not approve: the authors of the version and of the spec, if the spec says so."""
+    if seen.spec.approval is None or not seen.spec.approval.exclude_authors:
+        return frozenset()
+    version = seen.version(attempt.version)
+    author = seen.promotion.metadata.annotations.get("podium.dev/spec-author")
+    return (version.authors if version else frozenset()) | frozenset({author} if author else ())
 
 
 def ask_for_approval(seen: Observation, now: datetime, attempt: AttemptStatus) -> Decision:

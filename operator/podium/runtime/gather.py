@@ -21,6 +21,7 @@ from podium.clock import SYSTEM, Clock
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import ClusterError
 from podium.engine import ledger as ledgers
+from podium.engine.candidate import candidate_since
 from podium.engine.decision import Needs
 from podium.engine.needs import needs
 from podium.engine.observation import (
@@ -183,6 +184,7 @@ class Gatherer:
         able = connected.capabilities or await connected.client.capabilities()
         model, versions = snapshot.model, snapshot.versions
         state = ModelState(
+            created_at=model.created_at,
             aliases=model.aliases,
             tags=model.tags,
             versions={v: self._version_state(version) for v, version in versions.items()},
@@ -191,7 +193,9 @@ class Gatherer:
             aliases_supported=able.aliases,
         )
         tags = {v: version.tags for v, version in versions.items()} if snapshot.complete else None
-        ledger = ledgers.parse_ledger(seen.spec.alias, model.tags, tags, signer.public)
+        ledger = ledgers.parse_ledger(
+            seen.spec.model, seen.spec.alias, model.tags, tags, signer.public
+        )
         # The head's own key is only believed once a person accepted it: that is status.signer.
         trusted = (signer.public, seen.status.signer or "", ledger.head_signer or "")
         ledger = replace(ledger, bad_signatures=self._verifier.bad(ledger.entries, trusted))
@@ -271,7 +275,7 @@ class Gatherer:
                 seen, candidate, wanted.run, wanted.logged_model, snapshot, connected
             ),
             champion=champion,
-            candidate_since=_since(seen, candidate.version),
+            candidate_since=candidate_since(seen, candidate.version),
         )
         verdicts: tuple[GateStatus, ...]
         verdicts, inputs = evaluate_all(seen.spec.gates, facts, now)
@@ -375,16 +379,9 @@ def _candidate_since(seen: Observation) -> datetime | None:
         return None
     version = seen.model.aliases.get(selector.alias)
     tags = {v: known.tags for v, known in seen.model.versions.items()}
-    parsed = ledgers.parse_ledger(selector.alias, seen.model.tags, tags)
+    parsed = ledgers.parse_ledger(seen.spec.model, selector.alias, seen.model.tags, tags)
     chain = ledgers.check(parsed)
     arrivals = [e for e in chain.entries if e.action in _ARRIVED]
-    if version is None or not arrivals or arrivals[-1].to != version:
+    if version is None or not arrivals or arrivals[-1].to != version or chain.trouble:
         return None
     return arrivals[-1].time
-
-
-def _since(seen: Observation, version: str) -> datetime | None:
-    if seen.candidate_since is not None:
-        return seen.candidate_since
-    known = seen.status.candidate
-    return known.since if known is not None and known.version == version else None

@@ -182,7 +182,7 @@ class Performer:
         self._check_owner(found)
         if found.aliases.get(entry.alias) != self.seen.alias:
             self._outdated()  # the entry holds all the same; what follows it must be decided anew
-        head = ledgers.parse_ledger(entry.alias, found.tags, None)
+        head = ledgers.parse_ledger(entry.model, entry.alias, found.tags, None)
         if head.head_seq >= entry.seq:
             self._outdated()
             return

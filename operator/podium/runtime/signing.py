@@ -79,10 +79,10 @@ class Verifier:
     def __init__(self) -> None:
         self._good: dict[bytes, None] = {}  # digests: 50,000 of the texts were 20 MB
 
-    def bad(self, entries: Iterable[LedgerEntry], keys: Iterable[str]) -> frozenset[int]:
-        """The seqs of entries that none of `keys` (base64) signed."""
+    def bad(self, entries: Iterable[LedgerEntry], keys: Iterable[str]) -> frozenset[LedgerEntry]:
+        """The entries that none of `keys` (base64) signed."""
         public = tuple(dict.fromkeys(key for key in keys if key))
-        return frozenset(e.seq for e in entries if not any(self._verifies(e, k) for k in public))
+        return frozenset(e for e in entries if not any(self._verifies(e, k) for k in public))
 
     def _verifies(self, entry: LedgerEntry, key: str) -> bool:
         if entry.signature is None:

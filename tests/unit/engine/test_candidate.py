@@ -8,7 +8,7 @@ import pytest
 from podium.api.decision import DecisionAction
 from podium.api.promotion import Stage
 from podium.api.promotion_status import Verdict
-from podium.engine.candidate import last_archived, once_promoted
+from podium.engine.candidate import candidate_since, last_archived, once_promoted
 from podium.engine.needs import needs
 from tests.unit.engine.iris import COMPARE, GATE, grown, world
 from tests.unit.engine.world import World
@@ -107,3 +107,19 @@ def test_a_version_that_was_not_better_is_compared_again_with_another_champion()
     w.say(DecisionAction.RELEASE)
     w.run()
     assert (w.alias, w.served()) == ("3", {"3"})
+
+
+def test_a_soak_is_that_of_the_version_that_is_judged() -> None:
+    """The alias may have gone on to another one while people thought."""
+    w = grown(candidate={"alias": "staging"})
+    w.register("3")
+    w.aliases["staging"] = "3"
+    w.until("Validating")
+    came = w.now - timedelta(hours=1)
+    seen = replace(w.observe(), candidate_since=came)
+    assert candidate_since(seen, "3") == came
+    w.register("4")
+    w.aliases["staging"] = "4"
+    seen = replace(w.observe(), candidate_since=w.now)
+    assert w.status.candidate is not None
+    assert candidate_since(seen, "3") == w.status.candidate.since < w.now

@@ -8,7 +8,7 @@ from podium.api.decision import DecisionAction, DecisionOutcome
 from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import Stage
 from podium.api.promotion_status import PromotionStatus, Verdict
-from tests.unit.engine.iris import GATE, TARGET, another, grown, world
+from tests.unit.engine.iris import GATE, PINNED, TARGET, another, grown, world
 from tests.unit.engine.world import World
 
 pytestmark = pytest.mark.usefixtures("retold")
@@ -129,7 +129,103 @@ def test_a_second_rollback_does_not_go_forward_to_what_the_first_one_left() -> N
     assert (w.alias, w.served()) == ("1", {"1"})
 
 
-def test_a_released_version_may_be_gone_back_to_again() -> None:
+def grown_to(last: str) -> World:
+    w = world()
+    for number in range(1, int(last) + 1):
+        w.register(str(number))
+        w.run()
+    return w
+
+
+def back(w: World, to: str | None = None) -> str | None:
+    """Where a Rollback ends."""
+    w.say(DecisionAction.ROLLBACK, version=to)
+    w.run(900)
+    return w.alias
+
+
+def test_a_rollback_past_a_version_leaves_it_behind_too() -> None:
+    w = grown_to("3")
+    assert [back(w, "1"), w.status.champion_version] == ["1", "1"]
+    back(w)
+    assert w.alias == "1", "2 was said to be bad as well"
+    assert back(w, "2") == "2"
+
+
+def test_a_rollback_does_not_return_to_the_destination_that_did_not_start() -> None:
+    w = grown_to("4")
+    w.broken.add("3")
+    back(w)
+    assert w.condition("Stalled") == ("True", "RollbackFailed")
+    assert [back(w, "2"), back(w)] == ["2", "1"]
+
+
+def test_nor_to_what_a_person_left_while_drift_was_taken_back() -> None:
+    w = grown_to("3")
+    w.now += timedelta(hours=1)
+    w.aliases["champion"] = "1"
+    w.restart_containers("api")
+    w.broken.add("3")
+    w.run(900)
+    assert [back(w, "2"), back(w)] == ["2", "1"]
+
+
+def test_nor_to_what_a_pin_asked_for_and_a_gate_refused() -> None:
+    w = grown_to("3")
+    assert back(w) == "2"
+    w.verdicts["3"] = Verdict.FAIL
+    w.spec["candidate"] = {"version": "3"}
+    w.run()
+    assert w.phase == "Rejected"
+    assert back(w) == "1"
+
+
+def test_a_rollback_long_past_is_not_gone_on_with() -> None:
+    """The entry of the promotion after it is gone with its version."""
+    w = grown_to("3")
+    assert [back(w), back(w)] == ["2", "1"]
+    w.spec["candidate"] = {"version": "3"}
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert w.alias == "3"
+    w.spec["candidate"] = {"latest": {}}
+    for number in range(4, 15):
+        w.register(str(number), verdict=Verdict.FAIL)
+        w.run()
+    w.delete("3")
+    w.run()
+    assert w.alias == "1"
+
+
+def test_the_first_champion_that_failed_by_version_can_be_sent_to_another() -> None:
+    w = world(targets=[PINNED])
+    w.broken.add("2")
+    w.register("1")
+    w.to_stage("1", Stage.ARCHIVED)
+    w.register("2")
+    w.run(900)
+    assert (w.alias, w.condition("Stalled")[1]) == (None, "NoDestination")
+    assert back(w, "1") == "1"
+    assert w.deployments["api"].env_value == "models:/iris/1"
+
+
+def test_the_hold_of_a_person_outlasts_that_of_a_rollback() -> None:
+    w = grown_to("2")
+    w.register("3")
+    w.until("Verifying")
+    w.say(DecisionAction.HOLD, reason="until Monday")
+    w.steps(3)
+    assert back(w) == "2"
+    w.spec["candidate"] = {"version": "3"}
+    w.run()
+    assert w.alias == "2"
+    assert w.status.hold is not None and "until Monday" in w.status.hold.reason
+    w.status = PromotionStatus(claim=w.status.claim)
+    w.run()
+    assert w.status.hold is not None and "until Monday" in w.status.hold.reason
+
+
+def test_a_released_version_is_gone_back_to_when_a_person_names_it() -> None:
     w = grown(rollback={"bakeDuration": "10m"})
     w.register("3")
     w.until("Baking")
@@ -141,7 +237,7 @@ def test_a_released_version_may_be_gone_back_to_again() -> None:
     w.say(DecisionAction.RELEASE, version="3")
     w.run()
     assert w.alias == "2"
-    w.say(DecisionAction.ROLLBACK)
+    w.say(DecisionAction.ROLLBACK, version="3")
     w.run()
     assert (w.alias, w.served()) == ("3", {"3"})
 
@@ -531,6 +627,22 @@ def test_an_author_may_approve_where_nothing_is_against_it() -> None:
     w.until("AwaitingApproval")
     w.author("1", "ann")
     approved(w)
+    w.run()
+    assert w.alias == "1"
+
+
+def test_an_author_who_has_approved_counts_no_more_when_the_spec_says_so() -> None:
+    w = world(approval={"required": 2, "excludeAuthors": False})
+    w.register("1")
+    w.until("AwaitingApproval")
+    w.author("1", "ann")
+    approved(w)
+    w.steps()
+    w.spec["approval"] = {"required": 2}
+    approved(w, by="bob")
+    w.steps(10)
+    assert w.alias is None
+    approved(w, by="eve")
     w.run()
     assert w.alias == "1"
 

@@ -300,3 +300,54 @@ def test_no_pod_is_restarted_while_the_alias_is_not_at_the_champion() -> None:
     w.run()
     assert moves(w) == []
     assert w.condition("Stalled") == ("True", "NoPreviousChampion")
+
+
+def test_a_champion_that_is_not_ready_when_the_alias_comes_back_is_told_and_left() -> None:
+    """Nothing else is left either: no entry of the ledger without end."""
+    w = grown()
+    w.say(DecisionAction.ROLLBACK)
+    w.until("RollingBack")
+    w.register("9", verdict=Verdict.FAIL)
+    w.aliases["champion"] = "9"
+    w.until("Superseded")
+    w.aliases["champion"] = "2"
+    for version in ("1", "2", "9"):
+        w.unready(version)
+    before = w.status.ledger_seq
+    w.run()
+    assert w.status.ledger_seq == before
+    assert w.condition("Stalled") == ("True", "NoPreviousChampion")
+
+
+@pytest.mark.parametrize("how", ["reject", "expire", "rollback"])
+def test_what_somebody_moved_the_alias_to_in_vain_does_not_stay_in_staging(how: str) -> None:
+    w = world(candidate=None, aliasDriftPolicy="Adopt", approval={"required": 1})
+    w.register("1")
+    w.aliases["champion"] = "1"
+    w.run()
+    w.register("2")
+    w.aliases["champion"] = "2"
+    w.until("AwaitingApproval")
+    assert w.stages()["2"] == "Staging"
+    if how == "expire":
+        w.now += timedelta(days=30)
+    elif how == "reject":
+        w.say(DecisionAction.REJECT, version="2", reason="no")
+    else:
+        w.say(DecisionAction.ROLLBACK, version="1")
+    w.run()
+    assert (w.alias, w.stages().get("2")) == ("1", None)
+
+
+def test_what_failed_is_archived_though_its_rollback_was_cut_short() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.until("RollingBack", 400)
+    while w.deployments["api"].model_version != "2":
+        w.steps(1)
+    w.aliases["champion"] = "3"  # or an answer of MLflow that was old
+    w.until("Superseded")
+    w.aliases["champion"] = "2"
+    w.run()
+    assert (w.alias, w.stages()) == ("2", {"1": "Archived", "2": "Production", "3": "Archived"})

@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from msgspec import structs
 
 from podium.api.decision import DecisionAction
 from podium.api.ledger_entry import LedgerEntry
-from podium.api.promotion_status import ApprovalStatus, Origin, Phase, PromotionStatus
+from podium.api.promotion_status import ApprovalStatus, Origin, Phase, PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.api.values import write
 from podium.engine import ledger
@@ -27,7 +28,7 @@ HEAD, OWNER = ledger.head_tag_key("champion"), ledger.owner_tag_key("champion")
 
 def state(w: World) -> LedgerState:
     tags = {number: v.tags for number, v in w.versions.items()}
-    return ledger.parse_ledger("champion", w.model_tags, tags)
+    return ledger.parse_ledger("iris", "champion", w.model_tags, tags)
 
 
 def written(w: World) -> tuple[LedgerEntry, ...]:
@@ -77,10 +78,79 @@ def test_an_entry_that_was_put_in_place_of_another_is_found() -> None:
     assert trouble == "entry 2 does not fit the chain"
 
 
+def test_one_changed_entry_takes_no_other_with_it() -> None:
+    found = state(grown())
+    forged = structs.replace(found.entries[0], reason="it was fine")
+    chain = ledger.check(replace(found, entries=(forged, *found.entries[1:])))
+    assert chain.trouble == "entry 1 was changed after it was written"
+    assert [e.seq for e in chain.entries] == [2, 3, 4]
+
+
+def test_a_refusal_stands_though_another_entry_was_changed() -> None:
+    """It is not in status any more, only in MLflow."""
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    w.verdicts["3"] = Verdict.PASS
+    for _ in range(11):
+        w.say(DecisionAction.HOLD, reason="a look")
+        w.run()
+        w.say(DecisionAction.RELEASE)
+        w.run()
+    key = ledger.entry_tag_key("champion", 1)
+    w.tag("1", **{key: w.versions["1"].tags[key].replace("PromoteIntent", "Promoted")})
+    w.now += timedelta(hours=1)
+    w.run()
+    assert w.alias == "2"
+
+
+def copied(w: World, source: World, number: str, as_number: str) -> None:
+    """As MLflow's copy_model_version: with all tags."""
+    w.register(as_number)
+    w.tag(as_number, **source.versions[number].tags)
+
+
+def test_a_version_copied_from_another_model_brings_no_ledger_with_it() -> None:
+    staging = grown(model="iris-staging")
+    w = world(model="iris-prod")
+    w.run()
+    copied(w, staging, "2", "1")
+    w.verdicts["1"] = Verdict.FAIL
+    w.run()
+    assert (w.alias, w.phase) == (None, "Rejected")
+    w = grown()
+    copied(w, staging, "2", "3")
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("3", ("False", "ChampionServed"))
+
+
+def test_of_two_entries_that_claim_one_place_the_well_signed_one_has_it() -> None:
+    """Here the earlier one that links to it is gone, so that the chain cannot tell."""
+    found = state(grown())
+    forged = structs.replace(found.entries[0], reason="of another key")
+    forged = structs.replace(forged, hash=ledger.entry_hash(forged))
+    entries = (forged, found.entries[0], *found.entries[2:])
+    chain = ledger.check(replace(found, entries=entries, bad_signatures=frozenset({forged})))
+    assert (chain.trouble, chain.entries[0]) == (None, found.entries[0])
+
+
+@pytest.mark.parametrize("tag", [HEAD, OWNER, ledger.entry_tag_key("champion", 99)])
+@pytest.mark.parametrize("text", ["[" * 4000, '{"cluster": "\\ud800", "reason": "\\ud800"}'])
+def test_what_nobody_can_read_is_passed_over(tag: str, text: str) -> None:
+    w = grown()
+    if tag in (HEAD, OWNER):
+        w.model_tags[tag] = text
+    else:
+        w.tag("2", **{tag: text})
+    w.register("3")
+    w.run()
+    assert w.alias == "3"
+
+
 def test_what_is_badly_signed_is_not_believed() -> None:
     w = grown()
     seen = w.observe()
-    forged = frozenset({1, 2, 3, 4})
+    forged = frozenset(seen.ledger.entries)
     bare = replace(
         seen,
         promotion=structs.replace(seen.promotion, status=structs.replace(seen.status, history=())),

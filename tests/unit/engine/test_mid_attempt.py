@@ -1,6 +1,7 @@
 """What may change in mid-attempt: the spec, the gates, stages; and in which order things move."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -10,6 +11,7 @@ from podium.api.promotion_status import Verdict
 from podium.engine.decide import decide
 from podium.engine.decision import TransitionStage
 from tests.unit.engine.iris import COMPARE, GATE, PINNED, TARGET, another, grown, moves, world
+from tests.unit.engine.world import Deployment, World
 
 # Order
 
@@ -196,6 +198,54 @@ def test_version_numbers_are_numbers() -> None:
     w.delete("10")
     w.run()
     assert w.alias == "9"
+
+
+def last(w: World, number: int) -> list[str]:
+    return [f"{entry.action} {entry.to}" for entry in w.status.history[-number:]]
+
+
+def waiting_for_its_deployment(**spec: object) -> tuple[World, Deployment]:
+    """Version 3 has passed its gates, and its gate cannot be asked any more."""
+    w = grown(**spec)
+    gone = w.deployments.pop("api")
+    w.register("3")
+    w.until("Promoting")
+    w.steps(5)
+    w.verdicts["3"] = Verdict.ERROR
+    return w, gone
+
+
+def test_a_gate_that_cannot_be_asked_any_more_does_not_hold_an_attempt_for_ever() -> None:
+    w, gone = waiting_for_its_deployment(gates=[{**GATE, "deadline": "2h"}])
+    w.deployments["api"] = gone
+    w.steps(10)
+    w.now += timedelta(hours=1)
+    w.steps(10)
+    assert w.phase == "Promoting"
+    w.now += timedelta(hours=1)
+    w.register("4")
+    w.run()
+    assert last(w, 3) == ["Expired 3", "PromoteIntent 4", "Promoted 4"]
+
+
+def test_a_gate_that_can_be_asked_again_in_time_lets_it_go_on() -> None:
+    w, gone = waiting_for_its_deployment()
+    w.steps(5)
+    w.verdicts["3"] = Verdict.PASS
+    w.steps(5)
+    assert w.status.attempt is not None and w.status.attempt.deadline is None
+    w.deployments["api"] = gone
+    w.run()
+    assert w.alias == "3"
+
+
+def test_a_newer_candidate_may_end_what_has_not_moved_yet() -> None:
+    w, gone = waiting_for_its_deployment(supersede="Always")
+    w.register("4")
+    w.steps(10)
+    w.deployments["api"] = gone
+    w.run()
+    assert last(w, 3) == ["Superseded 3", "PromoteIntent 4", "Promoted 4"]
 
 
 # Stages

@@ -174,7 +174,7 @@ class Histories(RuleBasedStateMachine):
     def look(self, w: World) -> None:
         """Before each pass: what is new in MLflow's ledger was right to be done."""
         tags = {number: v.tags for number, v in w.versions.items()}
-        written = ledger.parse_ledger("champion", w.model_tags, tags)
+        written = ledger.parse_ledger("iris", "champion", w.model_tags, tags)
         assert ledger.check(written).trouble is None, "I6: chain"
         for entry in written.entries:
             known = self.entries.setdefault(entry.seq, entry)

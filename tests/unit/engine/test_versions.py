@@ -166,6 +166,59 @@ def test_a_model_that_is_deleted_and_comes_back_is_waited_for() -> None:
     assert w.alias == "3"
 
 
+def test_a_model_that_is_made_again_counts_from_one_and_none_of_it_was_ever_good() -> None:
+    w = grown()
+    w.register("3")
+    w.run()
+    w.now += timedelta(hours=1)
+    w.versions, w.aliases, w.model_tags, w.model_created = {}, {}, {}, w.now
+    w.register("1", verdict=Verdict.FAIL)
+    w.run()
+    assert (w.alias, w.phase) == (None, "Rejected")
+    w.register("2")
+    w.run()
+    assert (w.alias, w.served(), w.stages()["2"]) == ("2", {"2"}, "Production")
+
+
+def test_an_adopted_champion_that_is_deleted_gives_place_as_the_spec_says() -> None:
+    w = world(
+        candidate={"alias": "next"},
+        aliasDriftPolicy="Revert",
+        rollback={"whenUnknown": "UseArchived"},
+    )
+    w.register("1")
+    w.to_stage("1", Stage.ARCHIVED)
+    w.register("2")
+    w.aliases["champion"] = "2"
+    w.run()
+    assert w.status.champion_version == "2"
+    w.delete("2")
+    w.run()
+    assert (w.alias, w.served()) == ("1", {"1"})
+
+
+def test_what_a_rollback_gave_up_is_not_guessed() -> None:
+    w = world(
+        candidate={"alias": "next"},
+        aliasDriftPolicy="Revert",
+        rollback={"whenUnknown": "UseArchived"},
+    )
+    for number in ("1", "2"):
+        w.register(number)
+    w.to_stage("1", Stage.ARCHIVED)
+    w.aliases["champion"] = "2"
+    w.run()
+    w.say(DecisionAction.ROLLBACK, version="1")
+    w.run()
+    assert (w.alias, w.stages()["2"]) == ("1", "Archived")
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    w.delete("1")
+    w.run()
+    assert w.alias is None
+    assert w.condition("Stalled") == ("True", "NoPreviousChampion")
+
+
 def test_names_with_quotes_spaces_and_unicode() -> None:
     name = 'fleur d\'été "β" 100%'
     w = grown(model=name, targets=[PINNED])

@@ -78,7 +78,8 @@ class WildWorld(World):
                 for n, v in seen.model.versions.items()
             }
             model = replaced(seen.model, versions=versions, stages_supported=self.stages_supported)
-            signed = replaced(seen.ledger, bad_signatures=self.bad_signatures)
+            bad = frozenset(e for e in seen.ledger.entries if e.seq in self.bad_signatures)
+            signed = replaced(seen.ledger, bad_signatures=bad)
             seen = replaced(seen, model=self.stale or model, ledger=signed)
         seen = replaced(seen, **self.also_seen)  # type: ignore[arg-type]
         return self._cached(seen) if self.partial and seen.model else seen
@@ -180,7 +181,8 @@ class WildWorld(World):
         return super().perform(action)
 
     def _head(self) -> int:
-        found = ledger.parse_ledger(self.promotion.spec.alias, self.model_tags, None)
+        spec = self.promotion.spec
+        found = ledger.parse_ledger(spec.model, spec.alias, self.model_tags, None)
         return found.head_seq
 
     def commit_late(self) -> None:

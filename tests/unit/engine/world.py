@@ -95,6 +95,7 @@ class World:
     on_pass: Callable[["World"], None] | None = None
     on_act: Callable[[object], None] | None = None
     model_gone: bool = False
+    model_created: datetime = START - timedelta(days=1)
     restarted: bool = False  # at rest the operator knows only the newest of each stage
     annotations: dict[str, str] = field(default_factory=dict)  # of the promotion
     told: list[str] = field(default_factory=list)  # a transcript of all passes, for `made`
@@ -200,6 +201,7 @@ class World:
             else ModelState(
                 aliases=dict(self.aliases),
                 tags=dict(self.model_tags),
+                created_at=self.model_created,
                 versions=self._newest() if self.restarted and not complete else dict(self.versions),
                 complete=complete,
                 aliases_supported=self.aliases_supported,
@@ -207,7 +209,11 @@ class World:
             targets=tuple(self.target(t) for t in promotion.spec.targets),
             decisions=tuple(self.decisions),
             ledger=ledger.parse_ledger(
-                promotion.spec.alias, self.model_tags, version_tags if complete else None, SIGNER
+                promotion.spec.model,
+                promotion.spec.alias,
+                self.model_tags,
+                version_tags if complete else None,
+                SIGNER,
             ),
             claim=ledger.parse_claim(
                 self.model_tags.get(ledger.owner_tag_key(promotion.spec.alias))
@@ -348,6 +354,7 @@ class World:
     def _intended(self, to: str) -> bool:
         chain = ledger.check(
             ledger.parse_ledger(
+                self.promotion.spec.model,
                 self.promotion.spec.alias,
                 self.model_tags,
                 {n: v.tags for n, v in self.versions.items()},

@@ -5,6 +5,7 @@ from datetime import timedelta
 from podium.api.decision import DecisionOutcome
 from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import ModelSourceType, Stage
+from podium.api.promotion_status import Origin
 from podium.engine.decision import (
     AnswerDecision,
     ApplyTarget,
@@ -124,9 +125,16 @@ def _may_transition(c: Case, action: TransitionStage) -> bool:
             and not unmet_gates(seen, action.version),
             refused
             and last is not None
+            and last.rollback is not None
+            and last.origin is not Origin.DRIFT
+            and action.to is Stage.ARCHIVED
+            and version.stage is Stage.STAGING,
+            refused
+            and last is not None
             and action.to.value == last.staged_from
             and version.stage is Stage.STAGING
-            and action.version not in (seen.alias, c.before.champion_version),
+            and (action.version != seen.alias or last.origin is Origin.ADOPT)
+            and action.version != c.before.champion_version,
             action.to is Stage.ARCHIVED
             and version.stage is Stage.STAGING
             and attempt is None

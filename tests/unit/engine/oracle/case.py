@@ -9,7 +9,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from podium.api.ledger_entry import EntryAction, LedgerEntry
-from podium.api.promotion import ModelSourceType
+from podium.api.promotion import ModelSourceType, Stage
 from podium.api.promotion_status import AttemptStatus, Phase, PromotionStatus, Verdict
 from podium.engine import ledger
 from podium.engine.decision import Decision
@@ -84,7 +84,6 @@ def appended(seen: Observation, after: PromotionStatus) -> tuple[LedgerEntry, ..
 def known(seen: Observation) -> tuple[LedgerEntry, ...]:
     """Every entry at hand, ascending."""
     entries = {e.seq: e for e in ledger.check(seen.ledger).entries}
-    entries = {s: e for s, e in entries.items() if s not in seen.ledger.bad_signatures}
     entries.update({entry.seq: entry for entry in seen.status.history})
     return tuple(entries[seq] for seq in sorted(entries) if seq <= seen.status.ledger_seq)
 
@@ -100,25 +99,43 @@ def quarantined(seen: Observation) -> frozenset[str]:
 
 
 def last_good(seen: Observation, leaving: str | None) -> str | None:
-    """The last champion that may serve, and that nobody has gone back from since; a Release that
-    names a version forgives it."""
-    became, left, released = dict[str, int](), dict[str, int](), dict[str, int]()
+    """The last champion that may serve, of those that nobody has gone back from, or past, since
+    they were promoted. Who goes to what was not promoted here leaves only what he comes from."""
+    promoted, gone_past = dict[str, int](), set[str]()
     for entry in known(seen):
-        if entry.action in GOOD and entry.to:
-            became[entry.to] = entry.seq
-        elif entry.action is A.RELEASED and entry.to:
-            released[entry.to] = entry.seq
-        elif entry.action is A.ROLLBACK_INTENT and entry.from_version:
-            left[entry.from_version] = entry.seq
+        if entry.to is None:
+            continue
+        if entry.action in (A.PROMOTED, A.ADOPTED):
+            promoted[entry.to] = entry.seq
+            gone_past.discard(entry.to)
+        elif entry.action in BACK | {A.ROLLED_BACK, A.REVERTED}:
+            if entry.to in promoted and entry.to not in gone_past:
+                gone_past |= {v for v, seq in promoted.items() if seq > promoted[entry.to]}
+                continue
+            if entry.action in (A.ROLLBACK_INTENT, A.ROLLED_BACK) and entry.from_version:
+                gone_past.add(entry.from_version)
+            promoted[entry.to] = entry.seq
+            gone_past.discard(entry.to)
+    choices = promoted.keys() - gone_past - quarantined(seen) - {leaving}
+    return max((v for v in choices if ready(seen, v)), key=lambda v: promoted[v], default=None)
+
+
+def last_archived(seen: Observation, leaving: str | None) -> str | None:
+    """The Archived version that changed last, of those that no rollback gave up."""
+    given_up = {leaving}
+    for entry in known(seen):
+        if entry.action is A.ROLLBACK_INTENT:
+            given_up.add(entry.from_version)
+        elif entry.action in GOOD:
+            given_up.discard(entry.to)
+    versions = seen.model.versions.values() if seen.model else ()
     choices = [
         v
-        for v, since in became.items()
-        if v != leaving
-        and ready(seen, v)
-        and v not in quarantined(seen)
-        and left.get(v, 0) <= max(since, released.get(v, 0))
+        for v in versions
+        if v.stage is Stage.ARCHIVED and v.ready and v.version not in given_up | quarantined(seen)
     ]
-    return max(choices, key=lambda v: became[v], default=None)
+    newest = max(choices, key=lambda v: (v.updated_at, v.number), default=None)
+    return newest.version if newest else None
 
 
 def ready(seen: Observation, version: str | None) -> bool:

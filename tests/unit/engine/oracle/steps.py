@@ -3,7 +3,7 @@ a version is blamed, the alias goes back, an outcome is written down."""
 
 from podium.api.decision import DecisionAction
 from podium.api.ledger_entry import LedgerEntry
-from podium.api.promotion import AliasDriftPolicy, ModelSourceType, Stage
+from podium.api.promotion import AliasDriftPolicy, ModelSourceType, Stage, WhenUnknown
 from podium.api.promotion_status import Origin
 from podium.engine.digests import digest
 from podium.engine.observation import PodState
@@ -18,6 +18,7 @@ from tests.unit.engine.oracle.case import (
     claimed_by_older,
     finished,
     known,
+    last_archived,
     last_good,
     pinned,
     pinned_rollback,
@@ -205,19 +206,28 @@ def _at_rest(c: Case) -> str | None:
     """Where the alias is to be. Whoever gives it back to the champion may leave it there, but for
     Revert, which goes on with a rollback that was cut short."""
     champion, going = c.before.champion_version, _left_for(c)
-    given_back = c.seen.alias == champion
+    given_back = c.seen.alias == champion and _may_serve(c, champion)
     if given_back and not (going and c.seen.spec.alias_drift_policy is AliasDriftPolicy.REVERT):
         return champion
-    for version in (going or champion, last_good(c.seen, champion)):
-        if ready(c.seen, version) and version not in quarantined(c.seen):
+    for version in (going or champion, last_good(c.seen, champion), champion):
+        if _may_serve(c, version):
             return version
-    return champion
+    guesses = c.seen.spec.rollback.when_unknown is WhenUnknown.USE_ARCHIVED
+    return last_archived(c.seen, champion) if guesses else None
+
+
+def _may_serve(c: Case, version: str | None) -> bool:
+    return ready(c.seen, version) and version not in quarantined(c.seen)
 
 
 def _left_for(c: Case) -> str | None:
     """Where the rollback of the champion, which has no outcome yet, was going."""
     champion = c.before.champion_version
-    became = [e.seq for e in known(c.seen) if e.to == champion and e.action in (*GOOD, A.REJECTED)]
+    became = [
+        e.seq
+        for e in known(c.seen)
+        if e.action in GOOD or (e.action is A.REJECTED and e.to == champion)
+    ]
     left = [
         e for e in known(c.seen) if e.action is A.ROLLBACK_INTENT and e.from_version == champion
     ]
