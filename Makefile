@@ -52,11 +52,11 @@ oracle: $(READY)  ## the engine against an oracle; STEPS=1000000 SEED=7 for othe
 	PODIUM_ORACLE_STEPS=$(STEPS) PODIUM_ORACLE_SEED=$(SEED) $(BIN)/pytest -q tests/unit/engine/test_oracle.py
 
 # mutmut has an environment of its own: nothing else needs it or what it brings along.
-mutants: $(READY)  ## mutants of the engine and the gates; hours. MODULES="engine.blame gates"
+mutants: $(READY)  ## mutants of the engine and the gates; hours. MODULES="engine.blame gates", or SAMPLE=600
 	test -x build/mutmut/bin/mutmut || { $(UV) venv -q --clear --python $(BIN)/python build/mutmut && \
 	  $(UV) pip install -q --python build/mutmut/bin/python -c requirements/dev.lock mutmut==3.8.1 \
 	  pytest pytest-asyncio pytest-timeout aiohttp msgspec tenacity cryptography; }
-	build/mutmut/bin/python tests/mutants/run.py $(MODULES)
+	build/mutmut/bin/python tests/mutants/run.py $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULES)
 	$(BIN)/python tests/mutants/score.py --survivors
 
 .PHONY: faults

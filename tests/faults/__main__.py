@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -209,6 +210,7 @@ def verdict(
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end too
     given = arguments()
     results = Results(given.resume)
     broken: list[str] = []
