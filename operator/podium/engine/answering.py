@@ -32,7 +32,7 @@ from podium.engine.candidate import is_verdict, last_good, objection, quarantine
 from podium.engine.decision import AnswerDecision, Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import act, clip, normal, persist, warning
-from podium.engine.validating import excluded
+from podium.engine.validating import authors
 
 BY_NOBODY = "unknown"
 
@@ -110,14 +110,28 @@ def approve(seen: Observation, now: datetime, said: PromotionDecision) -> Decisi
     if attempt.evidence_digest != said.spec.evidence_digest:
         return _refuse(seen, said, f"the evidence is {attempt.evidence_digest} now; look again")
     by = clip(said.spec.decided_by or BY_NOBODY, NAME_SHOWN)
-    if any(approval.by == by for approval in attempt.approvals):
-        return _refuse(seen, said, f"{by} has approved already")
-    if by in excluded(seen, attempt):
-        return _refuse(seen, said, f"{by} is an author; approval.excludeAuthors is true")
+    if trouble := _may_not_approve(seen, attempt, by):
+        return _refuse(seen, said, trouble)
     approval = ApprovalStatus(decision=said.metadata.name, by=by)
     status = _note(seen, seen.status, now, EntryAction.APPROVED, said, attempt.version)
     approved = replace(attempt, approvals=(*attempt.approvals, approval))
     return persist(replace(status, attempt=approved))
+
+
+def _may_not_approve(seen: Observation, attempt: AttemptStatus, by: str) -> str | None:
+    if seen.spec.approval and seen.spec.approval.exclude_authors:
+        version = seen.version(attempt.version)
+        if version is not None and version.authors is None:
+            return (
+                f"the run of version {attempt.version} is gone, so that nobody knows its authors; "
+                "register the version anew, or set approval.excludeAuthors to false"
+            )
+        author = seen.promotion.metadata.annotations.get("podium.dev/spec-author")
+        if by == author or by in authors(seen, attempt):
+            return f"{by} is an author; approval.excludeAuthors is true"
+    if any(approval.by == by for approval in attempt.approvals):
+        return f"{by} has approved already"
+    return None
 
 
 def reject(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:

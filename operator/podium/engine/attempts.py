@@ -242,9 +242,9 @@ def mark(
 
 
 def held_by_person(status: PromotionStatus) -> HoldStatus | None:
-    """A person's hold is over no version: no change of spec.candidate lifts it, and no other hold
-    takes its place."""
-    return status.hold if status.hold and status.hold.version is None else None
+    """No change of spec.candidate lifts it, and no other hold takes its place."""
+    by_person = status.hold is not None and status.hold.reason.startswith(Reason.HELD_BY_DECISION)
+    return status.hold if by_person else None
 
 
 def give_up(

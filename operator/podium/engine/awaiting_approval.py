@@ -72,8 +72,9 @@ def expire(seen: Observation, now: datetime) -> Decision | None:
 def wait_for_approvals(seen: Observation, now: datetime) -> Decision | None:
     attempt = running(seen)
     required = seen.spec.approval.required if seen.spec.approval else 0
+    given = required - approvals_missing(seen, attempt)
     message = (
-        f"{len(attempt.approvals)} of {required} approvals; create a PromotionDecision Approve "
+        f"{given} of {required} approvals; create a PromotionDecision Approve "
         f"with attemptID {attempt.id} and evidenceDigest {attempt.evidence_digest}"
     )
     left = attempt.deadline - now if attempt.deadline else None

@@ -45,9 +45,7 @@ def _has(version: VersionState, wanted: Iterable[tuple[str, str]]) -> bool:
 
 
 def _below_highest(seen: Observation, found: VersionState) -> bool:
-    highest, champion = seen.status.highest_promoted, seen.status.champion
-    if champion is not None and not seen.of_this_model(champion.since):
-        return False
+    highest = seen.status.highest_promoted
     return highest is not None and found.number < int(highest)
 
 
@@ -184,12 +182,7 @@ def verdict_inputs(seen: Observation, version: VersionState) -> str:
 def once_promoted(seen: Observation, version: str) -> bool:
     """Whether the ledger says that this version was promoted here (or found here at adoption)."""
     good = (EntryAction.PROMOTED, EntryAction.ADOPTED)
-    return any(e.action in good and e.to == version for e in _of_this_model(seen))
-
-
-def _of_this_model(seen: Observation) -> Iterable[LedgerEntry]:
-    """What the ledger says of versions that are there: see `Observation.of_this_model`."""
-    return (entry for entry in ledger.known(seen) if seen.of_this_model(entry.time))
+    return any(e.action in good and e.to == version for e in ledger.known(seen))
 
 
 def is_pinned_rollback(seen: Observation, version: str) -> bool:
@@ -231,10 +224,15 @@ def champions(seen: Observation) -> list[str]:
     Who goes back leaves all that came after it, and none of those is gone back to, until it is
     promoted again."""
     found: list[str] = []
-    for entry in _of_this_model(seen):
+    going: LedgerEntry | None = None
+    for entry in ledger.known(seen):
         version = entry.to
         if version is None:
             continue
+        if entry.action in _GOING_BACK:
+            if going and going.attempt == entry.attempt and going.to != version:
+                found = [other for other in found if other != going.to]  # sent elsewhere
+            going = entry
         if entry.action in (EntryAction.PROMOTED, EntryAction.ADOPTED):
             found = [*(other for other in found if other != version), version]
         elif entry.action in BACK and version in found:
@@ -245,6 +243,7 @@ def champions(seen: Observation) -> list[str]:
     return found
 
 
+_GOING_BACK = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.REVERT_INTENT})
 _LEAVING = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.ROLLED_BACK})
 
 

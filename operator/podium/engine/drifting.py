@@ -130,8 +130,9 @@ def _goes_on(seen: Observation) -> str | None:
     return way_back(seen) if reverts else None
 
 
-def _restart_what_followed(seen: Observation, now: datetime) -> Decision:
-    """A container that started meanwhile loaded the other version."""
+def _restart_what_followed(seen: Observation, now: datetime) -> Decision | None:
+    """A container that started meanwhile loaded the other version. None: the champion is not READY
+    any more, and nothing else was good; a new candidate may be tried (`resting`)."""
     champion = seen.alias
     assert champion is not None
     message = "somebody moved the alias, and back"
@@ -140,8 +141,7 @@ def _restart_what_followed(seen: Observation, now: datetime) -> Decision:
         return stall(seen, Reason.ALIAS_DRIFT, text)
     to = _where_to(seen) if _goes_on(seen) or not usable(seen, champion) else champion
     if to is None:
-        text = f"{message}; version {champion} is not READY any more, and none is that was good"
-        return stall(seen, Reason.NO_PREVIOUS_CHAMPION, text)
+        return None
     attempt = begin(seen, now, champion, Origin.DRIFT, previous=champion)
     return turn_back(seen, now, attempt, reason=Reason.ALIAS_REVERTED, message=message, to=to)
 
@@ -188,8 +188,6 @@ def _where_to(seen: Observation) -> str | None:
     """The champion; where it was going, when its rollback ended by somebody's move of the alias;
     when that one is gone or in quarantine, the last good one, or what the spec lets guess."""
     champion = seen.status.champion_version
-    if seen.status.champion and not seen.of_this_model(seen.status.champion.since):
-        return None
     wanted = way_back(seen) or champion
     if usable(seen, wanted):
         return wanted

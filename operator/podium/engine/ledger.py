@@ -95,7 +95,8 @@ def parse_ledger(
 ) -> LedgerState:
     """What the tags say, unchecked. `version_tags` None: only the head is known. Tags that do
     not parse are passed over here: `check` then finds them missing. So are entries of another
-    model: whoever copies a version of it with MLflow copies its tags too."""
+    model: whoever copies a version of it with MLflow copies its tags too. What the head leads to
+    is this model's, also under an earlier name."""
     seq, head, key = _parse_head(model_tags.get(head_tag_key(alias)))
     prefix = f"{PREFIX}ledger/{alias_hash(alias)}/"
     texts = [
@@ -104,7 +105,9 @@ def parse_ledger(
         for tag, text in tags.items()
         if tag.startswith(prefix)
     ]
-    own = (entry for entry in _parse_entries(texts) if (entry.model, entry.alias) == (model, alias))
+    entries = [entry for entry in _parse_entries(texts) if entry.alias == alias]
+    names = {model, *_names(entries, head)}
+    own = [entry for entry in entries if entry.model in names]
     return LedgerState(
         entries=tuple(sorted(own, key=lambda entry: entry.seq)),
         complete=version_tags is not None,
@@ -142,6 +145,9 @@ def check(ledger: LedgerState) -> Chain:
         if seq < due:
             wanted = None  # what lies between is missing
         fitting = [e for e in whole if e.seq == seq and wanted in (None, e.hash)]
+        if wanted is None and fitting and fitting[0] in ledger.bad_signatures:
+            troubles[seq] = f"the signature of entry {seq} does not verify"
+            continue
         if not fitting:
             troubles.setdefault(seq, f"entry {seq} does not fit the chain")
             continue
@@ -236,6 +242,13 @@ def _parse_entries(texts: Iterable[str]) -> Iterable[LedgerEntry]:
             yield read(LedgerEntry, _decode(text), "ledger entry")
         except (ValueError, ParseError):
             continue
+
+
+def _names(entries: Iterable[LedgerEntry], head: str | None) -> Iterable[str]:
+    by_hash = {entry.hash: entry for entry in entries}
+    while found := by_hash.pop(head or "", None):
+        yield found.model
+        head = found.previous
 
 
 def _decode(text: str) -> Any:

@@ -45,14 +45,11 @@ class VersionState:
     tags: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     run_id: str | None = None
-    authors: frozenset[str] = frozenset()  # who logged the run or registered the version
+    authors: frozenset[str] | None = frozenset()  # who logged the run; None: the run is gone
 
     @property
     def number(self) -> int:
         return int(self.version)
-
-
-CLOCKS_APART = timedelta(minutes=5)  # at most: MLflow's and the operator's
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,6 @@ class ModelState:
     aliases: Mapping[str, str]
     tags: Mapping[str, str]
     versions: Mapping[str, VersionState]
-    created_at: datetime | None = None
     complete: bool = False
     stages_supported: bool = True
     aliases_supported: bool = True
@@ -210,12 +206,6 @@ class Observation:
             and self.concerns(said)
             for said in self.decisions
         )
-
-    def of_this_model(self, time: datetime) -> bool:
-        """Whether what was so then is about this model. One that was deleted and made again under
-        its name counts its versions from 1 again."""
-        created_at = self.model.created_at if self.model else None
-        return created_at is None or time > created_at - CLOCKS_APART
 
     def version(self, version: str | None) -> VersionState | None:
         return self.model.versions.get(version) if self.model and version else None

@@ -4,12 +4,13 @@ Decides the next step of an attempt that has earned its place; whether it deserv
 decided in `validating` and `awaiting_approval`, whether the rollout is good in `verifying`.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from podium.api.ledger_entry import EntryAction
-from podium.api.promotion_status import AttemptStatus, Origin, Phase, Verdict
+from podium.api.promotion_status import AttemptStatus, GateStatus, Origin, Phase, Verdict
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving
 from podium.engine.attempts import end, entered, move_id, turn_back
@@ -52,19 +53,24 @@ def recheck_timed_gates(seen: Observation, now: datetime) -> Decision | None:
 def expire_if_a_gate_gives_no_verdict(seen: Observation, now: datetime) -> Decision | None:
     """What was proved stands while a gate cannot be asked, for as long as its deadline is."""
     attempt = running(seen)
-    names = {gate.name for gate in binding(seen) if gate.verdict is Verdict.ERROR}
-    silent = [gate for gate in seen.spec.gates if gate.name in names and gate.min_age is None]
+    names = _silent(binding(seen))
+    limits = [g.deadline.delta for g in seen.spec.gates if g.name in names and not g.min_age]
     deadline = attempt.deadline
-    if not silent:
+    if not limits or seen.spec.suspend or seen.status.hold:
         deadline = None
-    elif deadline is None:
-        deadline = now + min(gate.deadline.delta for gate in silent)
+    elif deadline is None or names != _silent(attempt.gates):
+        deadline = now + min(limits)
     elif now >= deadline:
-        message = f"gate {silent[0].name} gave no verdict until its deadline"
+        message = f"gate {', '.join(sorted(names))} gave no verdict until the deadline"
         return end(seen, now, Phase.EXPIRED, Reason.GATE_FAILED, message)
     if deadline == attempt.deadline:
         return None
-    return persist(replace(seen.status, attempt=replace(attempt, deadline=deadline)))
+    kept = replace(attempt, deadline=deadline, gates=seen.gates)
+    return persist(replace(seen.status, attempt=kept))
+
+
+def _silent(gates: Iterable[GateStatus]) -> frozenset[str]:
+    return frozenset(gate.name for gate in gates if gate.verdict is Verdict.ERROR)
 
 
 def wait_for_targets(seen: Observation, now: datetime) -> Decision | None:
@@ -168,8 +174,8 @@ BEFORE_INTENT: Chain = (
     end_if_superseded,
     validate_again_if_evidence_changed,
     ask_again_if_approvals_are_missing,
-    wait_while_suspended_or_held,
     expire_if_a_gate_gives_no_verdict,
+    wait_while_suspended_or_held,
     recheck_timed_gates,
     wait_for_targets,
     wait_for_rollout_slot,

@@ -70,6 +70,13 @@ def behind(seen: Observation) -> bool:
     return _last(seen) > own or other
 
 
+def trusted_keys(seen: Observation) -> frozenset[str]:
+    """Whose signatures count. That of the ledger's head only when the ledger is to be read back:
+    of an unknown one a person is asked before."""
+    head = seen.ledger.head_signer if behind(seen) else None
+    return frozenset(key for key in (seen.ledger.signer, seen.status.signer, head) if key)
+
+
 def _last(seen: Observation) -> int:
     return max([seen.ledger.head_seq, *(entry.seq for entry in seen.ledger.entries)])
 

@@ -170,17 +170,16 @@ def approvals_missing(seen: Observation, attempt: AttemptStatus) -> int:
     """How many more people must agree. One person counts once; a rollback by pin asks nobody."""
     if seen.spec.approval is None or is_pinned_rollback(seen, attempt.version):
         return 0
-    agreed = {one.by for one in attempt.approvals} - excluded(seen, attempt)
+    agreed = {one.by for one in attempt.approvals}
+    if seen.spec.approval.exclude_authors:
+        agreed -= authors(seen, attempt)
     return max(0, seen.spec.approval.required - len(agreed))
 
 
-def excluded(seen: Observation, attempt: AttemptStatus) -> frozenset[str]:
-    """Who may not approve: the authors of the version and of the spec, if the spec says so."""
-    if seen.spec.approval is None or not seen.spec.approval.exclude_authors:
-        return frozenset()
+def authors(seen: Observation, attempt: AttemptStatus) -> frozenset[str]:
+    """Who made the version, and may not approve it if the spec says so; as far as it is known."""
     version = seen.version(attempt.version)
-    author = seen.promotion.metadata.annotations.get("podium.dev/spec-author")
-    return (version.authors if version else frozenset()) | frozenset({author} if author else ())
+    return (version.authors if version else None) or frozenset()
 
 
 def ask_for_approval(seen: Observation, now: datetime, attempt: AttemptStatus) -> Decision:

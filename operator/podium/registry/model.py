@@ -6,7 +6,7 @@ Not the wire format (that is `wire`), and no behaviour: nothing here reads or wr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -30,9 +30,6 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-EPOCH = datetime.fromtimestamp(0, UTC)  # where a server says no time
-
-
 class RegisteredModel(msgspec.Struct, frozen=True, kw_only=True):
     """One registered model. `aliases` maps alias to version; a version in it may be deleted.
 
@@ -43,7 +40,6 @@ class RegisteredModel(msgspec.Struct, frozen=True, kw_only=True):
     aliases: Mapping[str, str]
     tags: Mapping[str, str]
     latest_versions: tuple[Version, ...]
-    created_at: datetime = EPOCH
 
 
 class DatasetInput(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 import msgspec
 
 from podium.registry.model import (
-    EPOCH,
     DatasetInput,
     LoggedMetric,
     LoggedModel,
@@ -60,7 +59,6 @@ class WireModel(msgspec.Struct):
     """`RegisteredModel` of MLflow's service.proto."""
 
     name: str = ""
-    creation_timestamp: Number = 0
     latest_versions: list[WireVersion] = []
     tags: list[WireTag] = []
     aliases: list[WireAlias] = []
@@ -247,7 +245,6 @@ def model_from(wire: WireModel) -> RegisteredModel:
         aliases={alias.alias: str(alias.version) for alias in wire.aliases if numbered(alias)},
         tags=tags_from(wire.tags),
         latest_versions=tuple(sorted(versions, key=version_number)),
-        created_at=time_from(wire.creation_timestamp),
     )
 
 
@@ -302,7 +299,7 @@ def time_from(milliseconds: Number) -> datetime:
     try:
         return datetime.fromtimestamp(whole(milliseconds) / 1000, UTC)
     except (ValueError, OverflowError, OSError):
-        return EPOCH
+        return datetime.fromtimestamp(0, UTC)
 
 
 def whole(number: Number) -> int:

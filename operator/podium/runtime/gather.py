@@ -34,9 +34,10 @@ from podium.engine.observation import (
     TargetState,
     VersionState,
 )
+from podium.engine.restoring import trusted_keys
 from podium.gates.evaluate import evaluate_all, reads_of
 from podium.gates.facts import GateFacts, Unreadable, VersionFacts
-from podium.registry.errors import RegistryError
+from podium.registry.errors import RegistryError, RunNotFound
 from podium.registry.model import Run, Version
 from podium.runtime import problems
 from podium.runtime.cache import Cache
@@ -85,7 +86,7 @@ class Gatherer:
         self._clock = clock
         self._verifier = Verifier()
         self._autoscalers: dict[str, tuple[float, list[Raw]]] = {}
-        self._authors: dict[str, frozenset[str]] = {}
+        self._authors: dict[str, frozenset[str] | None] = {}
 
     async def observe(
         self, promotion: ModelPromotion, signer: Signer, memory: PassMemory, now: datetime
@@ -184,7 +185,6 @@ class Gatherer:
         able = connected.capabilities or await connected.client.capabilities()
         model, versions = snapshot.model, snapshot.versions
         state = ModelState(
-            created_at=model.created_at,
             aliases=model.aliases,
             tags=model.tags,
             versions={v: self._version_state(version) for v, version in versions.items()},
@@ -196,8 +196,7 @@ class Gatherer:
         ledger = ledgers.parse_ledger(
             seen.spec.model, seen.spec.alias, model.tags, tags, signer.public
         )
-        # The head's own key is only believed once a person accepted it: that is status.signer.
-        trusted = (signer.public, seen.status.signer or "", ledger.head_signer or "")
+        trusted = trusted_keys(replace(seen, ledger=ledger))
         ledger = replace(ledger, bad_signatures=self._verifier.bad(ledger.entries, trusted))
         claim = ledgers.parse_claim(model.tags.get(ledgers.owner_tag_key(seen.spec.alias)))
         seen = replace(seen, model=state, ledger=ledger, claim=claim)
@@ -231,17 +230,18 @@ class Gatherer:
         return await self._kube.get_promotion(*owner) is None
 
     async def _with_authors(self, seen: Observation, connected: Connected) -> Observation:
-        """Who logged the attempt's run: asked only where authors may not approve."""
+        """Who logged the attempt's run: asked only where authors may not approve, before it moves
+        anything."""
         approval, attempt = seen.spec.approval, seen.attempt
         version = seen.version(attempt.version) if attempt else None
         if not approval or not approval.exclude_authors or not version or not version.run_id:
             return seen
+        if attempt is None or attempt.move_id or attempt.rollback:
+            return seen
         if version.run_id not in self._authors:
-            run = await connected.client.get_run(version.run_id)
             if len(self._authors) >= MAX_AUTHORS:
                 self._authors.clear()
-            user = run.tags.get("mlflow.user")
-            self._authors[version.run_id] = frozenset({user} if user else ())
+            self._authors[version.run_id] = await _authors_of(version.run_id, connected)
         authors = self._authors[version.run_id]
         assert seen.model is not None
         versions = {**seen.model.versions, version.version: replace(version, authors=authors)}
@@ -362,6 +362,16 @@ def _just_read(known: Snapshot, memory: PassMemory, status: PromotionStatus) -> 
         return False
     since = memory.seen_since
     return since is not None and known.whole_at is not None and known.whole_at >= since
+
+
+async def _authors_of(run_id: str, connected: Connected) -> frozenset[str] | None:
+    """None: the run was deleted for good, and nobody knows."""
+    try:
+        run = await connected.client.get_run(run_id)
+    except RunNotFound:
+        return None
+    user = run.tags.get("mlflow.user")
+    return frozenset({user} if user else ())
 
 
 def _champion_to_beat(seen: Observation, candidate: str) -> str | None:

@@ -1,5 +1,6 @@
 """What people say, in every phase."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -160,6 +161,16 @@ def test_a_rollback_does_not_return_to_the_destination_that_did_not_start() -> N
     assert [back(w, "2"), back(w)] == ["2", "1"]
 
 
+@pytest.mark.parametrize("to", ["4", "5"])
+def test_nor_after_it_was_sent_forward_from_there(to: str) -> None:
+    w = grown_to("4")
+    w.register("5", verdict=Verdict.FAIL)
+    w.run()
+    w.broken.add("3")
+    back(w)
+    assert [back(w, to), back(w)] == [to, "2"]
+
+
 def test_nor_to_what_a_person_left_while_drift_was_taken_back() -> None:
     w = grown_to("3")
     w.now += timedelta(hours=1)
@@ -223,6 +234,16 @@ def test_the_hold_of_a_person_outlasts_that_of_a_rollback() -> None:
     w.status = PromotionStatus(claim=w.status.claim)
     w.run()
     assert w.status.hold is not None and "until Monday" in w.status.hold.reason
+
+
+def test_a_hold_over_a_deleted_alias_is_no_persons_hold() -> None:
+    w = grown_to("3")
+    w.spec["aliasDriftPolicy"] = "Hold"
+    del w.aliases["champion"]
+    w.run()
+    assert w.status.hold is not None
+    assert back(w, "2") == "2"
+    assert w.status.hold.version == "3"
 
 
 def test_a_released_version_is_gone_back_to_when_a_person_names_it() -> None:
@@ -621,6 +642,19 @@ def test_an_author_does_not_approve(author: str) -> None:
     assert w.alias == "1"
 
 
+def test_nobody_approves_a_version_whose_authors_nobody_knows() -> None:
+    """Its run was deleted for good."""
+    w = world(approval={"required": 1})
+    w.register("1")
+    w.until("AwaitingApproval")
+    w.versions["1"] = replace(w.versions["1"], authors=None)
+    name = approved(w)
+    w.steps()
+    assert w.answers[name][0] is DecisionOutcome.REFUSED
+    assert "the run of version 1 is gone" in w.answers[name][1]
+    assert w.alias is None
+
+
 def test_an_author_may_approve_where_nothing_is_against_it() -> None:
     w = world(approval={"required": 1, "excludeAuthors": False})
     w.register("1")
@@ -642,6 +676,10 @@ def test_an_author_who_has_approved_counts_no_more_when_the_spec_says_so() -> No
     approved(w, by="bob")
     w.steps(10)
     assert w.alias is None
+    assert w.status.attempt is not None and "1 of 2 approvals" in w.status.attempt.message
+    again = approved(w)
+    w.steps()
+    assert w.answers[again][1] == "ann is an author; approval.excludeAuthors is true"
     approved(w, by="eve")
     w.run()
     assert w.alias == "1"

@@ -302,8 +302,8 @@ def test_no_pod_is_restarted_while_the_alias_is_not_at_the_champion() -> None:
     assert w.condition("Stalled") == ("True", "NoPreviousChampion")
 
 
-def test_a_champion_that_is_not_ready_when_the_alias_comes_back_is_told_and_left() -> None:
-    """Nothing else is left either: no entry of the ledger without end."""
+def test_a_champion_that_is_not_ready_when_the_alias_comes_back_gives_place_to_a_newer() -> None:
+    """Nothing else is left: no entry of the ledger without end either."""
     w = grown()
     w.say(DecisionAction.ROLLBACK)
     w.until("RollingBack")
@@ -316,7 +316,10 @@ def test_a_champion_that_is_not_ready_when_the_alias_comes_back_is_told_and_left
     before = w.status.ledger_seq
     w.run()
     assert w.status.ledger_seq == before
-    assert w.condition("Stalled") == ("True", "NoPreviousChampion")
+    w.say(DecisionAction.RELEASE)
+    w.register("10")
+    w.run()
+    assert (w.alias, w.served()) == ("10", {"10"})
 
 
 @pytest.mark.parametrize("how", ["reject", "expire", "rollback"])

@@ -16,6 +16,7 @@ from podium.engine import ledger
 from podium.engine.attempts import NAME_SHOWN, begin, turn_back
 from podium.engine.decision import MirrorEntry
 from podium.engine.observation import LedgerState, Problem, ProblemKind
+from podium.engine.restoring import trusted_keys
 from podium.engine.steps import clip
 from podium.engine.summary import summarize
 from podium.gates.evaluate import evaluate_all
@@ -122,6 +123,39 @@ def test_a_version_copied_from_another_model_brings_no_ledger_with_it() -> None:
     copied(w, staging, "2", "3")
     w.run()
     assert (w.alias, w.condition("Stalled")) == ("3", ("False", "ChampionServed"))
+
+
+def test_a_model_that_is_renamed_keeps_its_ledger() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    assert [q.version for q in w.status.quarantined] == ["3"]
+    w.spec["model"] = "fleur"
+    w.broken.clear()
+    w.status = PromotionStatus(claim=w.status.claim)
+    w.run()
+    assert (w.status.champion_version, w.alias) == ("2", "2")
+    assert [q.version for q in w.status.quarantined] == ["3"]
+
+
+def test_a_key_that_somebody_put_into_the_head_counts_only_when_a_person_is_asked() -> None:
+    w = grown()
+    w.model_tags[HEAD] = w.model_tags[HEAD].replace('"key":"key"', '"key":"eve"')
+    seen = w.observe()
+    assert trusted_keys(seen) == {"key"}
+    bare = structs.replace(seen.promotion, status=PromotionStatus())
+    assert trusted_keys(replace(seen, promotion=bare)) == {"key", "eve"}
+
+
+def test_below_a_gap_only_what_is_well_signed_counts() -> None:
+    found = state(grown())
+    stranger = structs.replace(found.entries[1], previous="sha256:of-nobody")
+    stranger = structs.replace(stranger, hash=ledger.entry_hash(stranger))
+    entries = (found.entries[0], stranger, found.entries[3])
+    chain = ledger.check(replace(found, entries=entries, bad_signatures=frozenset({stranger})))
+    assert chain.entries == (found.entries[0], found.entries[3])
+    assert chain.trouble == "the signature of entry 2 does not verify"
 
 
 def test_of_two_entries_that_claim_one_place_the_well_signed_one_has_it() -> None:

@@ -228,6 +228,29 @@ def test_a_gate_that_cannot_be_asked_any_more_does_not_hold_an_attempt_for_ever(
     assert last(w, 3) == ["Expired 3", "PromoteIntent 4", "Promoted 4"]
 
 
+def test_each_gate_has_its_own_deadline_and_suspend_stops_it() -> None:
+    other = {**GATE, "name": "other", "deadline": "2h"}
+    w, _ = waiting_for_its_deployment(gates=[{**GATE, "deadline": "1h"}, other])
+    w.gate_verdicts = {"accuracy": Verdict.ERROR, "other": Verdict.PASS}
+    w.steps(5)
+    w.now += timedelta(minutes=59)
+    w.gate_verdicts = {"accuracy": Verdict.PASS, "other": Verdict.ERROR}
+    w.steps(5)
+    w.now += timedelta(minutes=59)
+    w.steps(5)
+    assert w.phase == "Promoting"
+    w.spec["suspend"] = True
+    w.steps(5)
+    w.now += timedelta(days=1)
+    w.steps(5)
+    w.spec["suspend"] = False
+    w.steps(5)
+    assert w.phase == "Promoting"
+    w.now += timedelta(hours=2)
+    w.run()
+    assert w.phase == "Expired"
+
+
 def test_a_gate_that_can_be_asked_again_in_time_lets_it_go_on() -> None:
     w, gone = waiting_for_its_deployment()
     w.steps(5)

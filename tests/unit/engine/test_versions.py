@@ -166,20 +166,6 @@ def test_a_model_that_is_deleted_and_comes_back_is_waited_for() -> None:
     assert w.alias == "3"
 
 
-def test_a_model_that_is_made_again_counts_from_one_and_none_of_it_was_ever_good() -> None:
-    w = grown()
-    w.register("3")
-    w.run()
-    w.now += timedelta(hours=1)
-    w.versions, w.aliases, w.model_tags, w.model_created = {}, {}, {}, w.now
-    w.register("1", verdict=Verdict.FAIL)
-    w.run()
-    assert (w.alias, w.phase) == (None, "Rejected")
-    w.register("2")
-    w.run()
-    assert (w.alias, w.served(), w.stages()["2"]) == ("2", {"2"}, "Production")
-
-
 def test_an_adopted_champion_that_is_deleted_gives_place_as_the_spec_says() -> None:
     w = world(
         candidate={"alias": "next"},

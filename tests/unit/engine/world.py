@@ -95,7 +95,6 @@ class World:
     on_pass: Callable[["World"], None] | None = None
     on_act: Callable[[object], None] | None = None
     model_gone: bool = False
-    model_created: datetime = START - timedelta(days=1)
     restarted: bool = False  # at rest the operator knows only the newest of each stage
     annotations: dict[str, str] = field(default_factory=dict)  # of the promotion
     told: list[str] = field(default_factory=list)  # a transcript of all passes, for `made`
@@ -201,7 +200,6 @@ class World:
             else ModelState(
                 aliases=dict(self.aliases),
                 tags=dict(self.model_tags),
-                created_at=self.model_created,
                 versions=self._newest() if self.restarted and not complete else dict(self.versions),
                 complete=complete,
                 aliases_supported=self.aliases_supported,

@@ -102,9 +102,14 @@ def last_good(seen: Observation, leaving: str | None) -> str | None:
     """The last champion that may serve, of those that nobody has gone back from, or past, since
     they were promoted. Who goes to what was not promoted here leaves only what he comes from."""
     promoted, gone_past = dict[str, int](), set[str]()
+    going: dict[str | None, str] = {}  # where each attempt that goes back is going
     for entry in known(seen):
         if entry.to is None:
             continue
+        if entry.action in BACK:
+            if going.get(entry.attempt, entry.to) != entry.to:
+                gone_past.add(going[entry.attempt])
+            going[entry.attempt] = entry.to
         if entry.action in (A.PROMOTED, A.ADOPTED):
             promoted[entry.to] = entry.seq
             gone_past.discard(entry.to)
