@@ -53,15 +53,17 @@ def recheck_timed_gates(seen: Observation, now: datetime) -> Decision | None:
 def expire_if_a_gate_gives_no_verdict(seen: Observation, now: datetime) -> Decision | None:
     """What was proved stands while a gate cannot be asked, for as long as its deadline is."""
     attempt = running(seen)
-    names = _silent(binding(seen))
-    limits = [g.deadline.delta for g in seen.spec.gates if g.name in names and not g.min_age]
+    gates = binding(seen)
+    silent = _silent(gates)
+    before = _silent(attempt.gates) & {gate.name for gate in gates}
+    limits = [g.deadline.delta for g in seen.spec.gates if g.name in silent and not g.min_age]
     deadline = attempt.deadline
     if not limits or seen.spec.suspend or seen.status.hold:
         deadline = None
-    elif deadline is None or names != _silent(attempt.gates):
+    elif deadline is None or silent != before:
         deadline = now + min(limits)
     elif now >= deadline:
-        message = f"gate {', '.join(sorted(names))} gave no verdict until the deadline"
+        message = f"gate {', '.join(sorted(silent))} gave no verdict until the deadline"
         return end(seen, now, Phase.EXPIRED, Reason.GATE_FAILED, message)
     if deadline == attempt.deadline:
         return None

@@ -251,6 +251,19 @@ def test_each_gate_has_its_own_deadline_and_suspend_stops_it() -> None:
     assert w.phase == "Expired"
 
 
+def test_a_rehearsal_that_cannot_be_asked_changes_nothing_of_it() -> None:
+    rehearsal = {**GATE, "name": "rehearsal", "dryRun": True}
+    w, _ = waiting_for_its_deployment(gates=[{**GATE, "deadline": "2h"}, rehearsal])
+    w.gate_verdicts["rehearsal"] = Verdict.ERROR
+    w.steps(5)
+    before = w.writes
+    w.steps(20)
+    assert w.writes == before
+    w.now += timedelta(hours=2)
+    w.run()
+    assert w.phase == "Expired"
+
+
 def test_a_gate_that_can_be_asked_again_in_time_lets_it_go_on() -> None:
     w, gone = waiting_for_its_deployment()
     w.steps(5)
