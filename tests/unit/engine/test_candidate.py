@@ -1,15 +1,19 @@
 """Which version is meant: the archived one that served last, and a pin that is no rollback."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from podium.api.decision import DecisionAction
+from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import Stage
 from podium.api.promotion_status import Verdict
-from podium.engine.candidate import candidate_since, last_archived, once_promoted
+from podium.engine import ledger
+from podium.engine.candidate import candidate_since, last_archived, once_promoted, way_back
 from podium.engine.needs import needs
+from podium.engine.observation import Observation
 from tests.unit.engine.iris import COMPARE, GATE, grown, world
 from tests.unit.engine.world import World
 
@@ -123,3 +127,34 @@ def test_a_soak_is_that_of_the_version_that_is_judged() -> None:
     seen = replace(w.observe(), candidate_since=w.now)
     assert w.status.candidate is not None
     assert candidate_since(seen, "3") == w.status.candidate.since < w.now
+
+
+def told(seen: Observation, now: datetime, *entries: tuple[EntryAction, str, str]) -> Observation:
+    """With these in the ledger: what happened, to which version, from which."""
+    status = seen.status
+    for action, to, left in entries:
+        status = ledger.append(seen, status, now, action, to=to, from_version=left)
+    return replace(seen, promotion=structs.replace(seen.promotion, status=status))
+
+
+def test_what_was_given_up_and_promoted_again_may_be_guessed() -> None:
+    w = grown()
+    w.to_stage("2", Stage.ARCHIVED)
+    w.to_stage("1", Stage.ARCHIVED)
+    w.versions["2"] = replace(w.versions["2"], updated_at=w.now + timedelta(hours=1))
+    assert last_archived(w.observe(), leaving="3") == "2"
+    left = told(w.observe(), w.now, (EntryAction.ROLLBACK_INTENT, "1", "2"))
+    assert last_archived(left, leaving="3") == "1"
+    again = told(left, w.now, (EntryAction.PROMOTED, "2", "1"), (EntryAction.PROMOTED, "3", "2"))
+    assert last_archived(again, leaving="3") == "2"
+
+
+def test_the_way_back_ends_with_an_outcome_or_when_the_champion_is_to_stay() -> None:
+    w = grown()
+    began = told(w.observe(), w.now, (EntryAction.ROLLBACK_INTENT, "1", "2"))
+    assert way_back(w.observe()) is None
+    assert way_back(began) == "1"
+    assert way_back(told(began, w.now, (EntryAction.REJECTED, "9", "2"))) == "1"
+    assert way_back(told(began, w.now, (EntryAction.REJECTED, "2", "2"))) is None
+    assert way_back(told(began, w.now, (EntryAction.REVERTED, "2", "9"))) is None
+    assert way_back(told(began, w.now, (EntryAction.ADOPTED, "5", "2"))) is None

@@ -68,8 +68,10 @@ def test_adopt_giving_the_alias_back_in_mid_rollout_goes_back() -> None:
         while w.status.active and w.status.active.move_id is None:
             w.step()
         w.aliases["champion"] = "1"
+        w.log.clear()
         w.run(400)
         assert (w.alias, w.served(), w.status.champion_version) == ("1", {"1"}, "1"), phase
+        assert not any("SetAlias(to='2'" in line for line in w.log), "moves it forth again"
 
 
 def test_adopt_giving_the_alias_back_after_a_lost_status_goes_back() -> None:

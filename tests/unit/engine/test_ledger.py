@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec import structs
 
 from podium.api.decision import DecisionAction
-from podium.api.ledger_entry import LedgerEntry
+from podium.api.ledger_entry import EntryAction, LedgerEntry
 from podium.api.promotion_status import ApprovalStatus, Origin, Phase, PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.api.values import write
@@ -44,6 +44,38 @@ def test_a_whole_chain_verifies() -> None:
     assert (chain.seq, chain.head) == (w.status.ledger_seq, w.status.ledger_head)
 
 
+def test_the_hash_of_an_entry_stays_what_it_was() -> None:
+    """Ledgers outlive releases: another hash of the same entry would make all of them broken."""
+    entry = LedgerEntry(
+        seq=7,
+        time=datetime(2026, 3, 1, 14, 3, tzinfo=UTC),
+        action=EntryAction.PROMOTED,
+        model="iris",
+        alias="champion",
+        from_version="1",
+        to="2",
+        attempt="2-a1b2c3",
+        move_id="0123456789",
+        reason="Candidate",
+        evidence="sha256:e",
+        spec="sha256:s",
+        candidate="sha256:c",
+        operator="0.1.0",
+        previous="sha256:p",
+        hash="x",
+        signature="y",
+    )
+    known = "sha256:21e1ff95e4a9b9a0e85c08e06792511e2f3c8b4fe5ab4c334b56776e4595c9b1"
+    assert ledger.entry_hash(entry) == known
+
+
+def test_a_reason_is_cut_at_512_bytes() -> None:
+    w = grown()
+    w.say(DecisionAction.HOLD, reason="a" * 600)
+    w.run()
+    assert len(w.status.history[-1].reason.encode()) == 512
+
+
 def test_entries_of_a_deleted_version_are_missing_not_broken() -> None:
     w = grown()
     w.register("3")
@@ -59,7 +91,29 @@ def test_an_entry_whose_head_was_not_written_any_more_counts() -> None:
     last = written(w)[-1]
     before = {e.seq: e for e in written(w)}[last.seq - 1]
     w.model_tags[HEAD] = ledger.encode_head(before, "key")
-    assert ledger.check(state(w)).seq == last.seq
+    chain = ledger.check(state(w))
+    assert (chain.seq, chain.entries[-1]) == (last.seq, last)
+
+
+def test_a_linked_entry_that_is_badly_signed_is_named() -> None:
+    found = state(grown())
+    third = found.entries[2]
+    chain = ledger.check(replace(found, bad_signatures=frozenset({third})))
+    assert chain.trouble == "the signature of entry 3 does not verify"
+    assert [e.seq for e in chain.entries] == [1, 2, 4]
+
+
+def test_after_a_release_the_ledger_goes_on_where_it_ended() -> None:
+    w = grown()
+    key = ledger.entry_tag_key("champion", 1)
+    w.tag("1", **{key: w.versions["1"].tags[key].replace("Candidate", "Another")})
+    end = w.status.ledger_head
+    w.status = PromotionStatus(claim=w.status.claim)
+    w.run()
+    assert w.condition("Stalled") == ("True", "LedgerBroken")
+    w.say(DecisionAction.RELEASE)
+    w.steps(3)
+    assert w.status.history[0].previous == end
 
 
 def test_an_entry_that_was_changed_is_found() -> None:

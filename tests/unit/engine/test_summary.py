@@ -1,11 +1,15 @@
 """The conditions as a whole: what `kubectl get mp` answers at a glance."""
 
+from dataclasses import replace
+
 import pytest
+from msgspec import structs
 
 from podium.api.decision import DecisionAction
 from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.api.values import read, write
+from podium.engine.decide import decide
 from podium.engine.observation import Problem, ProblemKind
 from tests.unit.engine.iris import grown, world
 
@@ -89,3 +93,21 @@ def test_pods_that_are_missing_come_before_a_candidate_that_is_blocked() -> None
     pod.ready = False
     w.step()
     assert w.condition("Stalled") == ("False", "TargetNotReady")
+
+
+def test_conditions_are_of_the_spec_that_was_seen() -> None:
+    w = grown()
+    promotion = structs.replace(
+        w.promotion, metadata=structs.replace(w.promotion.metadata, generation=7)
+    )
+    decision = decide(replace(w.observe(), promotion=promotion), w.now)
+    assert {c.observed_generation for c in decision.status.conditions} == {7}
+
+
+def test_what_has_a_rival_does_nothing_and_says_which() -> None:
+    w = grown()
+    w.register("3")
+    rival = Problem(ProblemKind.STALLED, Reason.ALIAS_CLAIMED, "promotion other has the alias")
+    decision = decide(replace(w.observe(), rival=rival), w.now)
+    assert (decision.actions, decision.problem) == ((), rival)
+    assert decision.status.attempt == w.status.attempt

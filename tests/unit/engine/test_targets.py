@@ -8,9 +8,10 @@ import pytest
 from podium.api.decision import DecisionAction
 from podium.api.ledger_entry import EntryAction
 from podium.api.promotion_status import PromotionStatus, Verdict
+from podium.api.reasons import Reason
 from podium.engine.decide import decide
 from podium.engine.steps import SOON
-from tests.unit.engine.iris import PINNED, TARGET, another, grown, moves
+from tests.unit.engine.iris import PINNED, TARGET, another, grown, moves, world
 
 
 def test_a_target_that_is_added_in_mid_rollout_follows() -> None:
@@ -256,6 +257,61 @@ def test_a_target_that_cannot_be_changed_by_the_deadline_goes_back_and_holds() -
     assert w.status.hold is not None
     assert "ProgressDeadlineExceeded" in w.status.hold.reason
     assert w.status.quarantined == ()
+
+
+def test_a_target_that_goes_missing_after_the_intent_takes_all_back_at_the_deadline() -> None:
+    w = grown(targets=[TARGET, another(TARGET, "web")], rollout={"progressDeadline": "30s"})
+    w.register("3")
+    w.until("Promoting")
+    gone = w.deployments["web"]
+    while w.status.active and w.status.active.move_id is None:
+        w.step()
+    del w.deployments["web"]
+    w.steps(10)
+    assert (w.phase, w.alias) == ("Promoting", "3")
+    w.now += timedelta(seconds=31)
+    w.step()
+    attempt = w.status.active
+    assert attempt is not None and attempt.rollback is not None
+    assert (attempt.version, attempt.rollback.to, attempt.rollback.hold) == ("3", "2", True)
+    assert attempt.rollback.reason == "ProgressDeadlineExceeded"
+    assert "web" in attempt.rollback.message
+    w.deployments["web"] = gone
+    w.run(200)
+    assert (w.alias, w.served("api"), w.served("web")) == ("2", {"2"}, {"2"})
+
+
+def test_while_a_write_may_still_take_effect_nothing_is_built_on_it() -> None:
+    w = grown()
+    w.register("3")
+    w.until("Promoting")
+    decision = decide(replace(w.observe(), unsettled=True), w.now)
+    assert (decision.actions, decision.requeue_after) == ((), SOON)
+    assert decision.problem is not None
+    assert decision.problem.reason is Reason.REGISTRY_UNAVAILABLE
+    assert decision.status.attempt is not None
+    assert decision.status.attempt.message == decision.problem.message
+
+
+def test_what_waits_for_a_rollout_slot_says_so() -> None:
+    w = grown()
+    w.register("3")
+    w.until("Promoting").step()  # which tells MLflow
+    decision = decide(replace(w.observe(), rollout_slot=False), w.now)
+    assert (decision.actions, decision.requeue_after) == ((), SOON)
+    assert decision.problem is not None and decision.problem.reason is Reason.ROLLOUT_LIMIT
+
+
+def test_an_adopted_champion_gets_a_move_when_its_target_is_put_right() -> None:
+    w = world(candidate=None, targets=[PINNED])
+    w.register("1")
+    w.aliases["champion"] = "1"
+    w.run()
+    w.deployments["api"].env_value = "models:/iris/9"
+    w.run()
+    assert w.deployments["api"].env_value == "models:/iris/1"
+    assert w.status.champion is not None and w.status.champion.move_id
+    assert w.deployments["api"].move_id == w.status.champion.move_id
 
 
 def test_a_bake_that_is_nearly_over_and_not_healthy_is_not_written_each_second() -> None:
