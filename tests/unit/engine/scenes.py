@@ -163,6 +163,17 @@ def version_goes(w: WildWorld) -> None:
     run(w, 4)
 
 
+def candidate_goes(w: WildWorld) -> None:
+    """After the intent, and before anything has moved."""
+    version = newcomer(w, gates=[], targets=[])
+    until(w, "Promoting")
+    for _ in range(5):
+        if w.status.active and w.status.active.move_id is None:
+            run(w, 1, most=0)
+    w.unready(version)
+    run(w, 4)
+
+
 def no_slot(w: WildWorld) -> None:
     newcomer(w, gates=[])
     w.also_seen = {"rollout_slot": False}
@@ -250,6 +261,7 @@ SCENES: dict[str, Scene] = {
     "goes back and fails again": goes_back_and_fails_again,
     "cut short": cut_short,
     "version goes": version_goes,
+    "candidate goes": candidate_goes,
     "no slot": no_slot,
     "suspended": suspended,
     **{
