@@ -209,14 +209,9 @@ BECAME_CHAMPION = frozenset(
 )
 
 
-BACK = frozenset(
-    {
-        EntryAction.ROLLBACK_INTENT,
-        EntryAction.ROLLED_BACK,
-        EntryAction.REVERT_INTENT,
-        EntryAction.REVERTED,
-    }
-)
+_GOING_BACK = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.REVERT_INTENT})
+_BACK = _GOING_BACK | {EntryAction.ROLLED_BACK, EntryAction.REVERTED}
+_LEAVING = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.ROLLED_BACK})
 
 
 def champions(seen: Observation) -> list[str]:
@@ -235,16 +230,12 @@ def champions(seen: Observation) -> list[str]:
             going = entry
         if entry.action in (EntryAction.PROMOTED, EntryAction.ADOPTED):
             found = [*(other for other in found if other != version), version]
-        elif entry.action in BACK and version in found:
+        elif entry.action in _BACK and version in found:
             del found[found.index(version) + 1 :]
-        elif entry.action in BACK:  # a person chose it, or its own entry is gone
+        elif entry.action in _BACK:  # a person chose it, or its own entry is gone
             left = entry.action in _LEAVING and entry.from_version
             found = [*(other for other in found if other != left), version]
     return found
-
-
-_GOING_BACK = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.REVERT_INTENT})
-_LEAVING = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.ROLLED_BACK})
 
 
 def last_good(seen: Observation, *, leaving: str | None) -> str | None:
