@@ -31,6 +31,7 @@ class EntryAction(StrEnum):
     HELD = "Held"
     RELEASED = "Released"  # of a quarantine when `to` names a version, else of the hold
     RETRIED = "Retried"
+    RECREATED = "Recreated"  # the registered model is another one: no entry before this counts
 
 
 class LedgerEntry(Resource, frozen=True, kw_only=True):

@@ -103,6 +103,7 @@ class Reason(StrEnum):
     RELEASED = "Released"  # a person lifted a hold or a quarantine
     HELD_BY_DECISION = "HeldByDecision"  # a person said Hold
     RETRIED = "Retried"  # a person said Retry
+    MODEL_RECREATED = "ModelRecreated"  # deleted and created again under its name: all begins anew
     RESTORED = "Restored"  # status was gone; it was read back from the ledger
     NO_DESTINATION = "NoDestination"  # a rollback found no version to go to
     UNSAFE_TARGET = "UnsafeTarget"  # Recreate, one replica, paused, HPA in Alias mode

@@ -51,7 +51,7 @@ def answer_decisions(seen: Observation, now: datetime) -> Decision | None:
 
 
 def _carried_out(seen: Observation, said: PromotionDecision) -> str | None:
-    for entry in reversed(ledger.known(seen)):
+    for entry in reversed(ledger.recorded(seen)):
         if entry.decision == _reference(said):
             return f"ledger entry {entry.seq}: {entry.action}"
     return None

@@ -217,7 +217,7 @@ _LEAVING = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.ROLLED_BACK})
 def champions(seen: Observation) -> list[str]:
     """Where a rollback may go, the last resort first: each was promoted after those before it.
     Who goes back leaves all that came after it, and none of those is gone back to, until it is
-    promoted again."""
+    promoted again. Where a rollback was going before it was sent forward is the last resort."""
     found: list[str] = []
     going: LedgerEntry | None = None
     for entry in ledger.known(seen):
@@ -225,8 +225,11 @@ def champions(seen: Observation) -> list[str]:
         if version is None:
             continue
         if entry.action in _GOING_BACK:
-            if going and going.attempt == entry.attempt and going.to != version:
-                found = [other for other in found if other != going.to]  # sent elsewhere
+            earlier = going.to if going and going.attempt == entry.attempt else None
+            if earlier and earlier != version:  # sent elsewhere
+                others = [other for other in found if other != earlier]
+                forward = version not in others and earlier in found
+                found = [earlier, *others] if forward else others
             going = entry
         if entry.action in (EntryAction.PROMOTED, EntryAction.ADOPTED):
             found = [*(other for other in found if other != version), version]

@@ -17,6 +17,7 @@ from podium.engine.decision import Decision, Event, MirrorEntry
 from podium.engine.drifting import end_if_alias_was_taken
 from podium.engine.observation import Observation, Problem
 from podium.engine.promoting import promoting
+from podium.engine.recreated import begin_anew, with_creation_time
 from podium.engine.resting import put_targets_right, resting, return_refused_from_staging
 from podium.engine.restoring import restore
 from podium.engine.rolling_back import rolling_back
@@ -40,7 +41,8 @@ def decide(seen: Observation, now: datetime) -> Decision:
     """What to write and what to do next. Pure: the same observation and time, the same answer."""
     decision = first_decision(ALWAYS, seen, now) or Decision(seen.status)
     problem = _problem(seen, decision)
-    status = summarize(seen, decision.status, problem, now)
+    status = with_creation_time(seen, decision.status)
+    status = summarize(seen, status, problem, now)
     events = (*decision.events, *_told_once(seen, problem))
     return replaced(decision, status=status, events=events, problem=problem)
 
@@ -151,6 +153,7 @@ ALWAYS: Chain = (
     restore,
     claim,
     wait_until_settled,
+    begin_anew,
     mirror_ledger,
     return_refused_from_staging,
     answer_decisions,

@@ -26,6 +26,7 @@ from podium.engine.observation import Claim, LedgerState, Observation
 from podium.engine.steps import clip
 
 PREFIX = "podium.dev/"
+FORMER_SIGNERS = 10  # in status
 
 
 def alias_hash(alias: str) -> str:
@@ -99,15 +100,17 @@ def parse_ledger(
     is this model's, also under an earlier name."""
     seq, head, key = _parse_head(model_tags.get(head_tag_key(alias)))
     prefix = f"{PREFIX}ledger/{alias_hash(alias)}/"
-    texts = [
-        text
-        for tags in (model_tags, *(version_tags or {}).values())
-        for tag, text in tags.items()
-        if tag.startswith(prefix)
+    places = [(None, model_tags), *(version_tags or {}).items()]
+    found = [
+        (place, entry)
+        for place, tags in places
+        for entry in _parse_entries(text for tag, text in tags.items() if tag.startswith(prefix))
+        if entry.alias == alias
     ]
-    entries = [entry for entry in _parse_entries(texts) if entry.alias == alias]
-    names = {model, *_names(entries, head)}
-    own = [entry for entry in entries if entry.model in names]
+    entries = [entry for _, entry in found]
+    at_home = [entry for place, entry in found if place in (None, entry.to)]
+    until = _names(entries, at_home, head)
+    own = [e for e in entries if e.model == model or e.seq <= until.get(e.model, 0)]
     return LedgerState(
         entries=tuple(sorted(own, key=lambda entry: entry.seq)),
         complete=version_tags is not None,
@@ -165,12 +168,28 @@ def check(ledger: LedgerState) -> Chain:
     return Chain(tuple(believed), seq, head, troubles[missing[0]] if missing else None)
 
 
-def known(seen: Observation) -> tuple[LedgerEntry, ...]:
+def recorded(seen: Observation) -> tuple[LedgerEntry, ...]:
     """Every entry at hand, ascending: the status' own ones and, where read, those of the registry
     that are to be believed."""
     entries = {e.seq: e for e in check(seen.ledger).entries}
     entries.update({entry.seq: entry for entry in seen.status.history})
     return tuple(entries[seq] for seq in sorted(entries) if seq <= seen.status.ledger_seq)
+
+
+def known(seen: Observation) -> tuple[LedgerEntry, ...]:
+    """Those of them that are about the model that is there."""
+    return of_this_model(recorded(seen))
+
+
+def of_this_model(entries: tuple[LedgerEntry, ...]) -> tuple[LedgerEntry, ...]:
+    begun = (n for n, entry in enumerate(entries) if entry.action is EntryAction.RECREATED)
+    return entries[max(begun, default=0) :]
+
+
+def mirrored(seen: Observation, history: tuple[LedgerEntry, ...]) -> int:
+    """Up to which entry MLflow has the ledger, or had it when it deleted it with its model."""
+    begun = (entry.seq - 1 for entry in history if entry.action is EntryAction.RECREATED)
+    return max([seen.ledger.head_seq, *begun])
 
 
 def append(
@@ -213,19 +232,27 @@ def append(
     )
     entry = replace(entry, hash=entry_hash(entry))
     history = (*status.history, entry)
-    keep = max(spec.history_limit, entry.seq - seen.ledger.head_seq)
+    keep = max(spec.history_limit, entry.seq - mirrored(seen, history))
     return replace(
         status,
         history=history[-keep:],
         ledger_seq=entry.seq,
         ledger_head=entry.hash,
         signer=seen.ledger.signer or status.signer,
+        former_signers=former_signers(status, seen.ledger.signer, status.signer),
     )
+
+
+def former_signers(status: PromotionStatus, own: str, *signed: str | None) -> tuple[str, ...]:
+    """Keys whose entries still count, newest last, with those that have signed until now."""
+    keys = dict.fromkeys((*status.former_signers, *signed))
+    return tuple(key for key in keys if key and key != own)[-FORMER_SIGNERS:]
 
 
 def unmirrored(seen: Observation) -> tuple[LedgerEntry, ...]:
     """Entries of the status that MLflow does not have yet, oldest first."""
-    return tuple(entry for entry in seen.status.history if entry.seq > seen.ledger.head_seq)
+    history = seen.status.history
+    return tuple(entry for entry in history if entry.seq > mirrored(seen, history))
 
 
 def _parse_head(text: str | None) -> tuple[int, str | None, str | None]:
@@ -244,11 +271,23 @@ def _parse_entries(texts: Iterable[str]) -> Iterable[LedgerEntry]:
             continue
 
 
-def _names(entries: Iterable[LedgerEntry], head: str | None) -> Iterable[str]:
-    by_hash = {entry.hash: entry for entry in entries}
-    while found := by_hash.pop(head or "", None):
-        yield found.model
-        head = found.previous
+def _names(
+    entries: Iterable[LedgerEntry], at_home: Iterable[LedgerEntry], head: str | None
+) -> dict[str, int]:
+    """The names that the model had, each with its last entry. Below a gap only entries count
+    that are on the version they are about: those of a copied version are on another one."""
+    by_hash = {entry.hash: entry for entry in entries if entry_hash(entry) == entry.hash}
+    home = sorted(at_home, key=lambda entry: entry.seq)
+    until: dict[str, int] = {}
+    found = by_hash.get(head or "")
+    while found:
+        until.setdefault(found.model, found.seq)
+        seq = found.seq
+        found = by_hash.get(found.previous or "")
+        while found is None and home:
+            last = home.pop()
+            found = last if last.seq < seq and by_hash.get(last.hash) == last else None
+    return until
 
 
 def _decode(text: str) -> Any:

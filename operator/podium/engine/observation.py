@@ -63,6 +63,7 @@ class ModelState:
     complete: bool = False
     stages_supported: bool = True
     aliases_supported: bool = True
+    created_at: datetime | None = None  # by the server's clock; None: it does not say
 
 
 @dataclass(frozen=True)

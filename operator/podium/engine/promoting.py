@@ -60,7 +60,7 @@ def expire_if_a_gate_gives_no_verdict(seen: Observation, now: datetime) -> Decis
     deadline = attempt.deadline
     if not limits or seen.spec.suspend or seen.status.hold:
         deadline = None
-    elif deadline is None or silent != before:
+    elif deadline is None or not silent & before:
         deadline = now + min(limits)
     elif now >= deadline:
         message = f"gate {', '.join(sorted(silent))} gave no verdict until the deadline"

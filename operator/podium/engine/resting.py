@@ -12,7 +12,7 @@ from podium.engine import ledger, serving, stages
 from podium.engine.attempts import begin, move_id
 from podium.engine.candidate import block, select
 from podium.engine.decision import ApplyTarget, Decision
-from podium.engine.drifting import follow_or_revert
+from podium.engine.drifting import follow_or_revert, was_elsewhere
 from podium.engine.observation import Observation
 from podium.engine.steps import (
     SLOWLY,
@@ -114,7 +114,8 @@ def start_attempt(seen: Observation, now: datetime) -> Decision | None:
     if found is None or found.version == seen.status.champion_version:
         return None
     if refused := block(seen, found):
-        lost = seen.alias != seen.status.champion_version  # `say_what_is_missing` says more
+        # `say_what_is_missing` says more
+        lost = seen.alias != seen.status.champion_version or was_elsewhere(seen)
         return None if lost else wait(seen, refused.reason, refused.message, None)
     if seen.spec.suspend:
         return wait(seen, Reason.SUSPENDED, "spec.suspend is true: no step forward", None)
@@ -147,6 +148,14 @@ def say_what_is_missing(seen: Observation, now: datetime) -> Decision | None:
             f"the alias {seen.spec.alias} is at {seen.alias or 'no version'}, the champion was "
             f"{champion or 'none'}, and there is no version to go back to. Register a better one, "
             f"or create a PromotionDecision Rollback with a version"
+        )
+        return stall(seen, Reason.NO_PREVIOUS_CHAMPION, text)
+    if was_elsewhere(seen):
+        text = (
+            f"somebody moved the alias {seen.spec.alias} and back to {champion}, which is not "
+            f"READY or in quarantine, and there is no version to go back to: pods that started "
+            f"meanwhile may serve another version. Register a better one, or create a "
+            f"PromotionDecision Rollback with a version"
         )
         return stall(seen, Reason.NO_PREVIOUS_CHAMPION, text)
     if problem := serving.target_problem(seen):

@@ -74,7 +74,11 @@ def trusted_keys(seen: Observation) -> frozenset[str]:
     """Whose signatures count. That of the ledger's head only when the ledger is to be read back:
     of an unknown one a person is asked before."""
     head = seen.ledger.head_signer if behind(seen) else None
-    return frozenset(key for key in (seen.ledger.signer, seen.status.signer, head) if key)
+    return frozenset(key for key in (*_known_signers(seen), head) if key)
+
+
+def _known_signers(seen: Observation) -> tuple[str | None, ...]:
+    return (seen.ledger.signer, seen.status.signer, *seen.status.former_signers)
 
 
 def _last(seen: Observation) -> int:
@@ -85,8 +89,8 @@ def _trouble(seen: Observation, chain: ledger.Chain) -> str | None:
     """Why the ledger is not to be believed without a person's word."""
     if chain.trouble:
         return chain.trouble
-    known = (seen.ledger.signer, seen.status.signer)
-    if seen.ledger.head_hash is not None and seen.ledger.head_signer not in known:
+    unknown = seen.ledger.head_signer not in _known_signers(seen)
+    if seen.ledger.head_hash is not None and unknown:
         return "it was signed with a key unknown here"
     last = _last(seen)
     return f"entry {last} follows on none that is there" if chain.seq < last else None
@@ -103,10 +107,14 @@ def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionSt
         ledger_seq=chain.seq,
         ledger_head=chain.head,
         signer=seen.ledger.signer,
+        former_signers=ledger.former_signers(
+            seen.status, seen.ledger.signer, seen.status.signer, seen.ledger.head_signer
+        ),
     )
-    for entry in entries:
+    counting = ledger.of_this_model(entries)
+    for entry in counting:
         status = _after(seen, status, entry)
-    return replace(status, attempt=_unfinished(seen, entries, status, now))
+    return replace(status, attempt=_unfinished(seen, counting, status, now))
 
 
 def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> PromotionStatus:

@@ -17,7 +17,7 @@ from podium.api.promotion import Target
 from podium.api.promotion_status import ChampionStatus, Phase, PromotionStatus, TargetStatus
 from podium.api.reasons import ConditionType, Reason
 from podium.api.values import encode_hook
-from podium.engine import serving
+from podium.engine import ledger, serving
 from podium.engine.observation import Observation, Problem, ProblemKind, TargetState
 from podium.engine.steps import clip
 
@@ -53,10 +53,11 @@ def summarize(
 def _fitting(seen: Observation, status: PromotionStatus) -> tuple[LedgerEntry, ...]:
     """As much of the history as fits into the status. Never cut: what MLflow does not have."""
     room = STATUS_BYTES - _size(replace(status, history=()))
+    mirrored = ledger.mirrored(seen, status.history)
     kept: list[LedgerEntry] = []
     for entry in reversed(status.history):
         room -= _size(entry)
-        if room < 0 and entry.seq <= seen.ledger.head_seq:
+        if room < 0 and entry.seq <= mirrored:
             break
         kept.insert(0, entry)
     return tuple(kept)
@@ -137,7 +138,7 @@ def _ready(
     if seen.model is not None and seen.alias != version:
         text = f"the alias is at {seen.alias or 'nothing'}, the champion is {version}"
         return kind, False, Reason.ALIAS_DRIFT, text
-    if was_adrift(seen) and status.active is None:
+    if was_adrift(seen):
         text = f"the alias is at {version} again; what loaded another version is restarted"
         return kind, False, Reason.ALIAS_DRIFT, text
     if trouble := serving.target_problem(seen):

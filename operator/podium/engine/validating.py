@@ -172,7 +172,11 @@ def approvals_missing(seen: Observation, attempt: AttemptStatus) -> int:
         return 0
     agreed = {one.by for one in attempt.approvals}
     if seen.spec.approval.exclude_authors:
+        version = seen.version(attempt.version)
+        if version is not None and version.authors is None:
+            return seen.spec.approval.required
         agreed -= authors(seen, attempt)
+        agreed.discard(seen.promotion.metadata.annotations.get("podium.dev/spec-author", ""))
     return max(0, seen.spec.approval.required - len(agreed))
 
 

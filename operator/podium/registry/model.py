@@ -33,13 +33,15 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 class RegisteredModel(msgspec.Struct, frozen=True, kw_only=True):
     """One registered model. `aliases` maps alias to version; a version in it may be deleted.
 
-    `latest_versions` holds only the highest version of each stage.
+    `latest_versions` holds only the highest version of each stage. `created_at` is None where the
+    server does not say.
     """
 
     name: str
     aliases: Mapping[str, str]
     tags: Mapping[str, str]
     latest_versions: tuple[Version, ...]
+    created_at: datetime | None = None
 
 
 class DatasetInput(msgspec.Struct, frozen=True, kw_only=True):

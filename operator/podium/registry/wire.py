@@ -59,6 +59,7 @@ class WireModel(msgspec.Struct):
     """`RegisteredModel` of MLflow's service.proto."""
 
     name: str = ""
+    creation_timestamp: Number = 0
     latest_versions: list[WireVersion] = []
     tags: list[WireTag] = []
     aliases: list[WireAlias] = []
@@ -245,6 +246,7 @@ def model_from(wire: WireModel) -> RegisteredModel:
         aliases={alias.alias: str(alias.version) for alias in wire.aliases if numbered(alias)},
         tags=tags_from(wire.tags),
         latest_versions=tuple(sorted(versions, key=version_number)),
+        created_at=time_from(wire.creation_timestamp) if whole(wire.creation_timestamp) else None,
     )
 
 

@@ -191,6 +191,7 @@ class Gatherer:
             complete=snapshot.complete,
             stages_supported=able.stages,
             aliases_supported=able.aliases,
+            created_at=model.created_at,
         )
         tags = {v: version.tags for v, version in versions.items()} if snapshot.complete else None
         ledger = ledgers.parse_ledger(

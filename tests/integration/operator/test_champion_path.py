@@ -161,3 +161,20 @@ def test_staging_and_production_chain(scene: Scene) -> None:
     scene.registry.register(scene.model, accuracy=0.96)
     scene.wait_champion("2", 90)
     assert scene.registry.stages(scene.model) == {"1": "Archived", "2": "Production"}
+
+
+def test_a_model_that_is_created_again_begins_anew(scene: Scene) -> None:
+    promoted(scene, 0.91, 0.95)
+    before = scene.template()
+    scene.registry.call("DELETE", "registered-models/delete", {"name": scene.model})
+    scene.registry.create(scene.model)
+    scene.registry.register(scene.model, accuracy=0.5)
+    scene.wait("1 is refused", lambda: scene.phase() == "Rejected")
+    assert scene.registry.alias(scene.model) is None
+    assert scene.template() == before, "nothing is restarted"
+
+    scene.registry.register(scene.model, accuracy=0.92)
+    scene.wait_champion("2")
+    assert scene.registry.stages(scene.model) == {"2": "Production"}
+    actions = [entry["action"] for entry in scene.status()["history"]]
+    assert actions[-4:] == ["Recreated", "Rejected", "PromoteIntent", "Promoted"]

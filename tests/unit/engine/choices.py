@@ -62,13 +62,14 @@ PROBLEMS = [
         for reason, why in GIVEN.items()
     ),
 ]
+NOT_STARTED = {"ready": False, "started": False, "container_started_at": None}
 PODS: list[Fields] = [
     {"ready": False},
-    {"ready": False, "started": False},
+    NOT_STARTED,
     {"ready": False, "failed": True, "exits": 1},
     {"ready": False, "failed": True, "exits": 2, "restarts": 1, "exit_message": "no model"},
-    {"ready": False, "started": False, "trouble": "ImagePullBackOff"},
-    {"ready": False, "started": False, "trouble": "Unschedulable"},
+    {**NOT_STARTED, "trouble": "ImagePullBackOff"},
+    {**NOT_STARTED, "trouble": "Unschedulable"},
     {"ready": False, "disrupted": True, "failed": True},
     {"terminating": True},
     {"restarts": 1, "exits": 1, "failed": True, "container_started_at": None},

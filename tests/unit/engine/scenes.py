@@ -10,6 +10,7 @@ from datetime import timedelta
 from podium.api.decision import DecisionAction
 from podium.api.promotion import Stage
 from podium.api.promotion_status import Verdict
+from tests.unit.engine.choices import NOT_STARTED
 from tests.unit.engine.iris import GATE
 from tests.unit.engine.wild import WildWorld
 
@@ -243,12 +244,20 @@ def gate_gives_no_verdict(w: WildWorld) -> None:
     later(w, 700)
 
 
+def created_again(w: WildWorld) -> None:
+    newcomer(w, gates=[])
+    until(w, "Verifying")
+    w.create_again()
+    w.register("1")
+    run(w, 8)
+
+
 SCENES: dict[str, Scene] = {
     "not ready in time": fails_in("Verifying", {"ready": False}),
     "fails once": fails_in("Verifying", {"ready": False, "failed": True, "exits": 1}),
     "crash loop": fails_in("Verifying", {"ready": False, "failed": True, "exits": 2}),
     "evicted": fails_in("Verifying", {"ready": False, "disrupted": True}),
-    "image": fails_in("Verifying", {"ready": False, "started": False, "trouble": "image"}),
+    "image": fails_in("Verifying", {**NOT_STARTED, "trouble": "image"}),
     "dies in bake": fails_in("Baking", {"ready": False, "failed": True}),
     "restarts in bake": fails_in("Baking", {"restarts": 1, "container_started_at": None}),
     "readiness lost": readiness_is_lost,
@@ -271,4 +280,5 @@ SCENES: dict[str, Scene] = {
     "gates change": gates_change_at_the_last_moment,
     "rejected late": rejected_at_the_last_moment,
     "no verdict": gate_gives_no_verdict,
+    "created again": created_again,
 }

@@ -171,6 +171,16 @@ def test_nor_after_it_was_sent_forward_from_there(to: str) -> None:
     assert [back(w, to), back(w)] == [to, "2"]
 
 
+def test_a_rollback_sent_back_at_once_leaves_where_it_was_going_as_the_last_resort() -> None:
+    w = grown()
+    w.say(DecisionAction.ROLLBACK, reason="the wrong window")
+    w.until("RollingBack")
+    assert back(w, "2") == "2"
+    w.delete("2")
+    w.run()
+    assert (w.alias, w.served()) == ("1", {"1"})
+
+
 def test_nor_to_what_a_person_left_while_drift_was_taken_back() -> None:
     w = grown_to("3")
     w.now += timedelta(hours=1)
@@ -680,6 +690,36 @@ def test_an_author_who_has_approved_counts_no_more_when_the_spec_says_so() -> No
     again = approved(w)
     w.steps()
     assert w.answers[again][1] == "ann is an author; approval.excludeAuthors is true"
+    approved(w, by="eve")
+    w.run()
+    assert w.alias == "1"
+
+
+def test_nor_does_an_earlier_approval_count_when_the_run_is_gone() -> None:
+    w = world(approval={"required": 2, "excludeAuthors": False})
+    w.register("1")
+    w.until("AwaitingApproval")
+    w.author("1", "ann")
+    approved(w)
+    w.steps()
+    w.spec["approval"] = {"required": 2}
+    approved(w, by="bob")
+    w.steps()
+    w.versions["1"] = replace(w.versions["1"], authors=None)
+    w.steps(10)
+    assert (w.alias, w.phase) == (None, "AwaitingApproval")
+
+
+def test_nobody_lowers_what_is_required_and_agrees() -> None:
+    w = world(approval={"required": 2})
+    w.register("1")
+    w.until("AwaitingApproval")
+    approved(w, by="bob")
+    w.steps()
+    w.spec["approval"] = {"required": 1}
+    w.annotations = {"podium.dev/spec-author": "bob"}
+    w.steps(10)
+    assert (w.alias, w.phase) == (None, "AwaitingApproval")
     approved(w, by="eve")
     w.run()
     assert w.alias == "1"

@@ -55,6 +55,32 @@ def test_a_quarantined_champion_is_not_given_the_alias_back() -> None:
     assert (w.alias, w.served()) == ("2", {"2"})
 
 
+def test_a_champion_in_quarantine_is_not_called_served_while_pods_serve_another_version() -> None:
+    """The only champion failed its bake, and its pods started anew while the alias was away."""
+    w = world(rollback={"bakeDuration": "10m"})
+    w.register("1")
+    w.until("Baking")
+    w.deployments["api"].pods[0].failed = True
+    w.run()
+    w.deployments["api"].pods[0].failed = False
+    w.register("2", verdict=Verdict.FAIL)
+    w.run()
+    w.now += timedelta(hours=1)
+    w.aliases["champion"] = "2"
+    w.run()
+    w.restart_containers("api")
+    w.aliases["champion"] = "1"
+    w.run()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    assert (w.phase, w.served()) == ("Rejected", {"2"})
+    assert w.condition("Ready") == ("False", "AliasDrift")
+    assert w.condition("Stalled") == ("True", "NoPreviousChampion")
+    w.say(DecisionAction.RELEASE, version="1")
+    w.run()
+    assert (w.served(), w.condition("Ready")) == ({"1"}, ("True", "ChampionServed"))
+
+
 def test_adopt_giving_the_alias_back_in_mid_rollout_goes_back() -> None:
     for phase in ("Promoting", "Verifying"):
         w = world(candidate=None)

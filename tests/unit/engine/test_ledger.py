@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import structs
 
 from podium.api.decision import DecisionAction
@@ -15,12 +16,13 @@ from podium.api.values import write
 from podium.engine import ledger
 from podium.engine.attempts import NAME_SHOWN, begin, turn_back
 from podium.engine.decision import MirrorEntry
-from podium.engine.observation import LedgerState, Problem, ProblemKind
+from podium.engine.observation import LedgerState, Observation, Problem, ProblemKind
 from podium.engine.restoring import trusted_keys
 from podium.engine.steps import clip
 from podium.engine.summary import summarize
 from podium.gates.evaluate import evaluate_all
 from podium.gates.facts import GateFacts, VersionFacts
+from podium.runtime.signing import Signer, Verifier
 from tests.unit.engine.iris import PINNED, another, grown, world
 from tests.unit.engine.world import World
 
@@ -193,6 +195,40 @@ def test_a_model_that_is_renamed_keeps_its_ledger() -> None:
     assert [q.version for q in w.status.quarantined] == ["3"]
 
 
+def test_nor_when_a_version_of_its_new_name_is_deleted() -> None:
+    """The chain from the head then has a gap just where the name changed."""
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    w.spec["model"] = "fleur"
+    w.status = PromotionStatus(claim=w.status.claim)
+    for version in ("4", "5"):
+        w.register(version)
+        w.run()
+    w.delete("4")
+    w.status = PromotionStatus(claim=w.status.claim)
+    w.run()
+    assert (w.status.champion_version, w.alias) == ("5", "5")
+    assert [q.version for q in w.status.quarantined] == ["3"]
+
+
+def test_a_copy_from_a_new_model_of_the_earlier_name_brings_no_ledger_with_it() -> None:
+    other = grown()
+    for version in "3456":
+        other.register(version)
+        other.run()
+    w = grown()
+    w.spec["model"] = "fleur"
+    w.status = PromotionStatus(claim=w.status.claim)
+    w.register("3")
+    w.run()
+    w.verdicts["4"] = Verdict.FAIL
+    copied(w, other, "6", "4")
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("4", ("False", "ChampionServed"))
+
+
 def test_a_key_that_somebody_put_into_the_head_counts_only_when_a_person_is_asked() -> None:
     w = grown()
     w.model_tags[HEAD] = w.model_tags[HEAD].replace('"key":"key"', '"key":"eve"')
@@ -200,6 +236,68 @@ def test_a_key_that_somebody_put_into_the_head_counts_only_when_a_person_is_aske
     assert trusted_keys(seen) == {"key"}
     bare = structs.replace(seen.promotion, status=PromotionStatus())
     assert trusted_keys(replace(seen, promotion=bare)) == {"key", "eve"}
+
+
+class Keyed(World):
+    """Signs and verifies as the runtime does."""
+
+    signer = Signer(Ed25519PrivateKey.generate())
+    verifier = Verifier()
+
+    def _look(self, *, complete: bool) -> Observation:
+        seen = super()._look(complete=complete)
+        own = replace(seen.ledger, signer=self.signer.public)
+        keys = trusted_keys(replace(seen, ledger=own))
+        bad = self.verifier.bad(own.entries, keys)
+        return replace(seen, ledger=replace(own, bad_signatures=bad))
+
+    def perform(self, action: object) -> bool:
+        if not isinstance(action, MirrorEntry):
+            return super().perform(action)
+        signed = tuple(self.signer.sign(entry) for entry in self.status.history)
+        self.status = structs.replace(self.status, history=signed)
+        (entry,) = (e for e in signed if e.seq == action.entry.seq)
+        done = super().perform(MirrorEntry(entry))
+        self.model_tags[HEAD] = ledger.encode_head(entry, self.signer.public)
+        return done
+
+    def _intended(self, to: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("lost", ["status too", "only the key"])
+def test_what_was_signed_with_an_earlier_key_still_counts(lost: str) -> None:
+    """A person refused 3, and the next ones filled the history that status shows."""
+    w = Keyed(grown(candidate={"alias": "challenger"}, historyLimit=2).spec)
+    for version in "12":
+        w.register(version)
+        w.aliases["challenger"] = version
+        w.run()
+    w.register("3", verdict=Verdict.PENDING)
+    w.aliases["challenger"] = "3"
+    w.until("Validating")
+    w.say(DecisionAction.REJECT, version="3")
+    w.run()
+    w.verdicts["3"] = Verdict.PASS
+    for version in ("4", "5", "6"):
+        w.register(version, verdict=Verdict.FAIL)
+        w.aliases["challenger"] = version
+        w.run()
+        if version == "4":
+            w.signer = Signer(Ed25519PrivateKey.generate())
+        if version == "4" and lost == "status too":
+            w.status = PromotionStatus()
+            w.run()
+            assert w.condition("Stalled") == ("True", "LedgerBroken")
+            w.say(DecisionAction.RELEASE)
+            w.run()
+    assert "3" not in {entry.to for entry in w.status.history}
+    w.aliases["challenger"] = "3"
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("2", ("False", "CandidateBlocked"))
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert w.alias == "1"
 
 
 def test_below_a_gap_only_what_is_well_signed_counts() -> None:

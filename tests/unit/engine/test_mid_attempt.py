@@ -251,6 +251,20 @@ def test_each_gate_has_its_own_deadline_and_suspend_stops_it() -> None:
     assert w.phase == "Expired"
 
 
+def test_the_deadline_of_a_silent_gate_goes_on_while_another_flaps() -> None:
+    limits = {"deadline": "1h"}
+    other = {**GATE, **limits, "name": "other"}
+    w, _ = waiting_for_its_deployment(gates=[{**GATE, **limits}, other])
+    w.gate_verdicts = {"accuracy": Verdict.ERROR, "other": Verdict.PASS}
+    for _ in range(2):
+        for verdict in (Verdict.ERROR, Verdict.PASS):
+            w.gate_verdicts["other"] = verdict
+            w.steps(5)
+            w.now += timedelta(minutes=20)
+    w.steps(5)
+    assert w.phase == "Expired"
+
+
 def test_a_rehearsal_that_cannot_be_asked_changes_nothing_of_it() -> None:
     rehearsal = {**GATE, "name": "rehearsal", "dryRun": True}
     w, _ = waiting_for_its_deployment(gates=[{**GATE, "deadline": "2h"}, rehearsal])

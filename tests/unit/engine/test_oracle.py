@@ -109,7 +109,9 @@ class Wild(RuleBasedStateMachine):
             one = (entry.action, entry.decision)
             before = {(e.action, e.decision) for e in seen.ledger.entries}
             assert one not in before, f"carried out twice: {one}"
-        if entry.action in (A.REJECTED, A.EXPIRED) and entry.to and entry.inputs:
+        if entry.action is A.RECREATED:
+            self.refused = {}
+        elif entry.action in (A.REJECTED, A.EXPIRED) and entry.to and entry.inputs:
             self.refused[entry.to] = self.inputs(entry.to, seen)
         elif entry.action in (A.RETRIED, A.PROMOTED, A.RELEASED, A.QUARANTINED) and entry.to:
             self.refused.pop(entry.to, None)
@@ -179,6 +181,16 @@ class Wild(RuleBasedStateMachine):
         notable |= {self.w.status.champion_version, *self.w.versions}
         choices = sorted(v for v in notable if v in self.w.versions)
         return data.draw(st.sampled_from(choices))
+
+    @rule(versions=st.integers(0, 2), aliased=st.booleans(), passes=FEW)
+    def the_model_is_created_again(self, versions: int, aliased: bool, passes: int) -> None:
+        self.w.create_again()
+        self.written = {}
+        for n in range(versions):
+            self.w.register(str(n + 1))
+        if versions and aliased:
+            self.w.aliases["champion"] = "1"
+        self.run(passes)
 
     def forget(self, version: str) -> None:
         self.w.delete(version)

@@ -95,6 +95,7 @@ class World:
     on_pass: Callable[["World"], None] | None = None
     on_act: Callable[[object], None] | None = None
     model_gone: bool = False
+    created_at: datetime = START
     restarted: bool = False  # at rest the operator knows only the newest of each stage
     annotations: dict[str, str] = field(default_factory=dict)  # of the promotion
     told: list[str] = field(default_factory=list)  # a transcript of all passes, for `made`
@@ -123,6 +124,12 @@ class World:
         """MLflow deletes the aliases with their version."""
         del self.versions[version]
         self.aliases = {k: v for k, v in self.aliases.items() if v != version}
+
+    def create_again(self) -> None:
+        """The model is deleted, and another one gets its name."""
+        self.now += timedelta(seconds=1)
+        self.versions, self.aliases, self.model_tags = {}, {}, {}
+        self.created_at = self.now
 
     def author(self, version: str, *names: str) -> None:
         self.versions[version] = _with(self.versions[version], authors=frozenset(names))
@@ -203,6 +210,7 @@ class World:
                 versions=self._newest() if self.restarted and not complete else dict(self.versions),
                 complete=complete,
                 aliases_supported=self.aliases_supported,
+                created_at=self.created_at,
             ),
             targets=tuple(self.target(t) for t in promotion.spec.targets),
             decisions=tuple(self.decisions),

@@ -24,6 +24,7 @@ from tests.unit.engine.oracle.case import (
     essence,
     known,
     ready,
+    recorded,
     unmet_gates,
 )
 
@@ -153,7 +154,7 @@ def _may_answer(c: Case, action: AnswerDecision) -> None:
     said = c.seen.decisions[0]
     assert (action.name, action.uid) == (said.metadata.name, said.metadata.uid), "not the oldest"
     reference = f"{action.name}/{action.uid}"
-    done = any(entry.decision == reference for entry in known(c.seen))
+    done = any(entry.decision == reference for entry in recorded(c.seen))
     assert (action.outcome is DecisionOutcome.APPLIED) == done, "answers what it did not do"
 
 

@@ -49,6 +49,11 @@ class Case:
         """Neither acts nor remembers anything."""
         return not self.made.actions and essence(self.before) == essence(self.after)
 
+    @property
+    def anew(self) -> bool:
+        """The model is another one of the same name."""
+        return bool(self.added(A.RECREATED))
+
     def added(self, *actions: EntryAction) -> tuple[LedgerEntry, ...]:
         return tuple(entry for entry in self.new if entry.action in actions)
 
@@ -57,13 +62,15 @@ Rule = Callable[[Case], None]
 
 
 def essence(status: PromotionStatus) -> PromotionStatus:
-    """What the next pass builds on: without the texts, conditions and what is merely shown."""
+    """What the next pass builds on: without the texts, conditions and what is merely shown, and
+    without which model it is about: see `knows_which_model_it_is_about`."""
     champion, attempt = status.champion, status.attempt
     return replace(
         status,
         conditions=(),
         observed_generation=0,
         history=(),
+        model_created_at=None,
         champion=replace(champion, targets=()) if champion else None,
         attempt=replace(attempt, reason=None, message="") if attempt else None,
     )
@@ -81,11 +88,18 @@ def appended(seen: Observation, after: PromotionStatus) -> tuple[LedgerEntry, ..
     return tuple(entry for entry in after.history if entry.seq > seen.status.ledger_seq)
 
 
-def known(seen: Observation) -> tuple[LedgerEntry, ...]:
+def recorded(seen: Observation) -> tuple[LedgerEntry, ...]:
     """Every entry at hand, ascending."""
     entries = {e.seq: e for e in ledger.check(seen.ledger).entries}
     entries.update({entry.seq: entry for entry in seen.status.history})
     return tuple(entries[seq] for seq in sorted(entries) if seq <= seen.status.ledger_seq)
+
+
+def known(seen: Observation) -> tuple[LedgerEntry, ...]:
+    """Those of them that are about the model that is there."""
+    entries = recorded(seen)
+    begun = max((e.seq for e in entries if e.action is A.RECREATED), default=0)
+    return tuple(entry for entry in entries if entry.seq >= begun)
 
 
 def quarantined(seen: Observation) -> frozenset[str]:
@@ -100,15 +114,21 @@ def quarantined(seen: Observation) -> frozenset[str]:
 
 def last_good(seen: Observation, leaving: str | None) -> str | None:
     """The last champion that may serve, of those that nobody has gone back from, or past, since
-    they were promoted. Who goes to what was not promoted here leaves only what he comes from."""
+    they were promoted. Who goes to what was not promoted here leaves only what he comes from. Where
+    a rollback was going before it was sent forward comes last."""
     promoted, gone_past = dict[str, int](), set[str]()
     going: dict[str | None, str] = {}  # where each attempt that goes back is going
     for entry in known(seen):
         if entry.to is None:
             continue
         if entry.action in BACK:
-            if going.get(entry.attempt, entry.to) != entry.to:
-                gone_past.add(going[entry.attempt])
+            left = going.get(entry.attempt, entry.to)
+            if left != entry.to:
+                ahead = entry.to not in promoted or entry.to in gone_past
+                if ahead and left in promoted and left not in gone_past:
+                    promoted[left] = -entry.seq  # the last resort
+                else:
+                    gone_past.add(left)
             going[entry.attempt] = entry.to
         if entry.action in (A.PROMOTED, A.ADOPTED):
             promoted[entry.to] = entry.seq

@@ -81,7 +81,7 @@ def a_ledger_ahead_is_read_first(c: Case) -> None:
     if essence(c.after) == essence(c.before):
         return
     chain = ledger.check(c.seen.ledger)
-    signers = (c.seen.ledger.signer, c.before.signer)
+    signers = (c.seen.ledger.signer, c.before.signer, *c.before.former_signers)
     trusted = c.seen.ledger.head_hash is None or c.seen.ledger.head_signer in signers
     assert c.seen.ledger.complete, "reads back from half a ledger"
     assert c.seen.released or (trusted and chain.trouble is None), "believes a broken ledger"

@@ -2,7 +2,7 @@
 
 from podium.api.promotion_status import Origin, Phase
 from podium.engine import ledger
-from tests.unit.engine.oracle.case import BACK, A, Case, P, Rule
+from tests.unit.engine.oracle.case import BACK, A, Case, P, Rule, is_own, standing_still
 
 # The line of phases in DESIGN section 3. None: no attempt, or one that has come to its end.
 FOLLOWS: dict[Phase | None, frozenset[Phase]] = {
@@ -27,7 +27,7 @@ ENDINGS = {
 
 
 def goes_from_phase_to_phase(c: Case) -> None:
-    if c.restored:
+    if c.restored or c.anew:
         return
     old, new = c.before.attempt, c.after.attempt
     if new is None:
@@ -73,12 +73,14 @@ def the_ledger_grows_by_links(c: Case) -> None:
     old = [e for e in c.after.history if e.seq <= c.before.ledger_seq]
     assert old == list(c.before.history)[-len(old) :] if old else True, "history is changed"
     lost = {e.seq for e in c.before.history} - {e.seq for e in c.after.history}
-    assert all(s <= c.seen.ledger.head_seq for s in lost), "forgets what MLflow does not have"
+    anew = [e.seq for e in c.after.history if e.action is A.RECREATED]
+    mirrored = max([c.seen.ledger.head_seq, *anew])
+    assert all(s <= mirrored for s in lost), "forgets what MLflow does not have"
 
 
 def every_step_is_in_the_ledger(c: Case) -> None:
     """Intent before move, outcome after it; champion, hold and quarantine by entries only."""
-    if c.restored:
+    if c.restored or c.anew:
         return
     old, new = c.before.attempt, c.after.attempt
     if new and (old is None or old.id != new.id or old.phase is not new.phase):
@@ -103,9 +105,28 @@ def every_step_is_in_the_ledger(c: Case) -> None:
         assert c.added(A.HELD if c.after.hold else A.RELEASED), "a hold without an entry"
 
 
+def begins_anew_with_another_model(c: Case) -> None:
+    """Which was created later, and has no ledger. Nothing counts then but claim and hold."""
+    known, created = c.before.model_created_at, c.seen.model and c.seen.model.created_at
+    another = bool(known and created and created > known and not c.seen.ledger.head_seq)
+    if c.restored or not c.anew:
+        kept = created if created and not another else known
+        assert c.after.model_created_at == kept, "forgets which model it is about"
+    if c.restored or standing_still(c.seen) or not c.before.claim or not c.before.claim.confirmed:
+        return
+    claimed = c.seen.claim is not None and is_own(c.seen, c.seen.claim)
+    assert c.anew == another or not (claimed and not c.seen.claim.released), "another model"
+    if c.anew:
+        left = (c.after.champion, c.after.attempt, c.after.candidate, c.after.highest_promoted)
+        assert left == (None,) * 4 and not c.after.quarantined, "believes what was of another"
+        by_person = c.before.hold and c.before.hold.reason.startswith("HeldByDecision")
+        assert c.after.hold == (c.before.hold if by_person else None)
+
+
 PHASES: tuple[Rule, ...] = (
     goes_from_phase_to_phase,
     has_a_deadline,
     the_ledger_grows_by_links,
     every_step_is_in_the_ledger,
+    begins_anew_with_another_model,
 )

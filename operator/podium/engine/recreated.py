@@ -1,0 +1,72 @@
+"""A registered model that was deleted and created again under its name counts its versions from 1
+anew: what the ledger says of version 1 is about another one.
+
+MLflow's own creation time tells them apart, and it deletes the ledger with the model. Where the
+ledger is there, the registry was moved to another server, and the model is the same.
+"""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from podium.api.ledger_entry import EntryAction
+from podium.api.promotion_status import PromotionStatus
+from podium.api.reasons import Reason
+from podium.engine import ledger
+from podium.engine.attempts import held_by_person
+from podium.engine.decision import Decision
+from podium.engine.observation import Observation
+from podium.engine.steps import persist, warning
+
+
+def begin_anew(seen: Observation, now: datetime) -> Decision | None:
+    """Nothing of before counts but the claim and a person's hold; the ledger goes on, so that an
+    auditor can read why. What the alias is at passes the gates like any other candidate."""
+    if not _recreated(seen):
+        return None
+    before = seen.status
+    text = (
+        f"model {seen.spec.model} was deleted and created again: what was known of its versions "
+        f"does not count any more, and each is tried before it is served"
+    )
+    status = PromotionStatus(
+        model_created_at=_created(seen),
+        claim=before.claim,
+        hold=held_by_person(before),
+        conditions=before.conditions,
+        history=before.history,
+        ledger_seq=before.ledger_seq,
+        ledger_head=before.ledger_head,
+        signer=before.signer,
+        former_signers=before.former_signers,
+    )
+    status = ledger.append(
+        seen,
+        status,
+        now,
+        EntryAction.RECREATED,
+        from_version=before.champion_version,
+        attempt=before.active.id if before.active else None,
+        reason=text,
+    )
+    if status.hold:
+        status = ledger.append(seen, status, now, EntryAction.HELD, reason=status.hold.reason)
+    return persist(status, warning(Reason.MODEL_RECREATED, text))
+
+
+def with_creation_time(seen: Observation, status: PromotionStatus) -> PromotionStatus:
+    """Remembers which model the status is about, but for `begin_anew` to find."""
+    if _created(seen) is None or _recreated(seen):
+        return status
+    return replace(status, model_created_at=_created(seen))
+
+
+def _recreated(seen: Observation) -> bool:
+    """An older time is an older answer, or another server's."""
+    known, created = seen.status.model_created_at, _created(seen)
+    newer = known is not None and created is not None and created > known
+    return newer and seen.ledger.head_seq == 0
+
+
+def _created(seen: Observation) -> datetime | None:
+    return seen.model.created_at if seen.model else None

@@ -1,0 +1,194 @@
+"""A registered model that is deleted and created again under its name: version 1 is another one."""
+
+from datetime import timedelta
+
+import pytest
+
+from podium.api.decision import DecisionAction
+from podium.api.promotion_status import PromotionStatus, Verdict
+from podium.engine import ledger
+from tests.unit.engine.iris import GATE, PINNED, TARGET, grown, world
+from tests.unit.engine.world import World
+
+APPROVAL = {"required": 1, "excludeAuthors": False}
+
+
+def actions(w: World) -> list[str]:
+    return [entry.action.value for entry in w.status.history]
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+def test_a_version_of_the_new_model_is_tried_like_any_other(
+    retold: None, target: dict[str, object]
+) -> None:
+    w = grown(targets=[target])
+    before = w.status.ledger_seq
+    w.create_again()
+    w.register("1", verdict=Verdict.FAIL)
+    w.run()
+    assert (w.alias, w.phase, w.status.champion) == (None, "Rejected", None)
+    w.register("2")
+    w.run()
+    assert (w.alias, w.served(), w.phase) == ("2", {"2"}, "Promoted")
+    assert actions(w)[before:] == ["Recreated", "Rejected", "PromoteIntent", "Promoted"]
+    assert [e.reason.value for e in w.events].count("ModelRecreated") == 1
+
+
+def test_nobody_goes_back_to_a_version_of_the_old_model() -> None:
+    w = grown()
+    w.create_again()
+    w.register("1", verdict=Verdict.FAIL)
+    w.broken.add("2")
+    w.register("2")
+    w.run(400)
+    assert (w.phase, w.status.attempt.reason) == ("Rejected", "NoPreviousChampion")  # type: ignore[union-attr]
+
+
+def test_the_alias_of_the_new_model_is_no_champion_before_it_was_tried() -> None:
+    w = grown()
+    w.create_again()
+    w.register("1", verdict=Verdict.FAIL)
+    w.aliases["champion"] = "1"
+    w.run()
+    assert w.status.champion is None
+    assert w.phase == "Rejected"
+    w.verdicts["1"] = Verdict.PASS
+    w.tag("1", again="true")
+    w.run()
+    assert (w.status.champion_version, w.alias) == ("1", "1")
+    assert w.deployments["api"].move_id, "what runs has loaded the version of before"
+
+
+def test_what_was_refused_or_in_quarantine_was_another_version() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    w.register("4", verdict=Verdict.FAIL)
+    w.run()
+    w.broken.clear()
+    w.create_again()
+    for version in "1234":
+        w.register(version)
+    w.run()
+    assert (w.alias, w.status.quarantined) == ("4", ())
+    w.spec = {**w.spec, "candidate": {"version": "3"}}
+    w.run()
+    assert w.alias == "3"
+
+
+@pytest.mark.parametrize("phase", ["Validating", "AwaitingApproval", "Verifying", "Baking"])
+def test_an_attempt_ends_with_its_model(phase: str) -> None:
+    approval = APPROVAL if phase == "AwaitingApproval" else None
+    bake = {"bakeDuration": "10m"} if phase == "Baking" else {}
+    w = grown(rollback=bake)
+    w.spec = {k: v for k, v in {**w.spec, "approval": approval}.items() if v is not None}
+    verdict = Verdict.PENDING if phase == "Validating" else Verdict.PASS
+    w.register("3", verdict=verdict)
+    w.until(phase)
+    attempt = w.status.attempt
+    assert attempt is not None
+    w.create_again()
+    w.register("1", verdict=Verdict.FAIL)
+    w.run()
+    assert (w.alias, w.phase, w.status.champion) == (None, "Rejected", None)
+    (entry,) = (e for e in w.status.history if e.action == "Recreated")
+    assert (entry.attempt, entry.from_version) == (
+        attempt.id,
+        "3" if phase == "Baking" else "2",
+    )
+
+
+def test_a_persons_hold_outlives_the_model_and_a_lost_status() -> None:
+    w = grown()
+    w.say(DecisionAction.HOLD, reason="wait for the audit")
+    w.run()
+    w.create_again()
+    w.register("1")
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == (None, ("True", "Held"))
+    w.status = PromotionStatus()
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == (None, ("True", "Held"))
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert w.alias == "1"
+
+
+def test_a_lost_status_is_read_back_from_there_on() -> None:
+    w = grown()
+    w.create_again()
+    w.register("1")
+    w.run()
+    w.register("2")
+    w.run()
+    before = w.status
+    w.status = PromotionStatus()
+    w.run()
+    assert w.status.champion_version == before.champion_version
+    assert w.status.ledger_seq == before.ledger_seq
+    assert w.status.model_created_at == w.created_at
+    w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert (w.alias, w.served()) == ("1", {"1"})
+
+
+def test_the_old_ledger_is_not_written_onto_the_new_versions() -> None:
+    w = grown()
+    before = w.status.ledger_seq
+    w.create_again()
+    w.register("1")
+    w.register("2")
+    w.run()
+    found = ledger.parse_ledger(
+        "iris", "champion", w.model_tags, {n: v.tags for n, v in w.versions.items()}
+    )
+    assert found.entries[0].seq == before + 1
+    assert ledger.check(found).trouble is None
+    assert actions(w)[:2] == ["PromoteIntent", "Promoted"], "an auditor reads what was before"
+
+
+def test_a_decision_is_not_carried_out_again_for_the_new_model() -> None:
+    w = grown()
+    name = w.say(DecisionAction.HOLD)
+    said = w.decisions[0]
+    w.run()
+    w.decisions.append(said)  # its answer was lost
+    w.say(DecisionAction.RELEASE)
+    w.create_again()
+    w.register("1")
+    w.run()
+    assert w.answers[name][0].value == "Applied"
+    assert (w.alias, actions(w).count("Held")) == ("1", 2)  # said, and carried over
+
+
+def test_a_registry_that_was_moved_with_its_tags_is_the_same() -> None:
+    w = grown()
+    w.created_at = w.now + timedelta(hours=1)
+    writes = w.writes
+    w.run()
+    assert (w.alias, w.status.champion_version) == ("2", "2")
+    assert w.writes == writes + 1, "the time is remembered, nothing else"
+    assert w.status.model_created_at == w.created_at
+
+
+def test_an_older_answer_is_not_another_model() -> None:
+    w = grown()
+    tags, w.model_tags = w.model_tags, {}
+    w.created_at -= timedelta(days=1)
+    w.step()
+    w.model_tags = tags
+    assert w.status.champion_version == "2"
+
+
+def test_a_server_that_does_not_say_when_it_was_created_is_believed() -> None:
+    w = world(gates=[GATE])
+    w.created_at = None  # type: ignore[assignment]
+    w.register("1")
+    w.run()
+    w.create_again()
+    w.created_at = None  # type: ignore[assignment]
+    w.register("1", verdict=Verdict.FAIL)
+    w.run()
+    assert w.status.model_created_at is None
+    assert "Recreated" not in actions(w)
