@@ -59,6 +59,7 @@ class GateStatus(Resource, frozen=True, kw_only=True):
     value: str | None = None  # what was measured
     bound: str | None = None  # what was asked
     dry_run: bool = False
+    silent_since: datetime | None = None  # passed once, and cannot be asked since then
 
 
 class ApprovalStatus(Resource, frozen=True, kw_only=True):

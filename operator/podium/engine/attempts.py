@@ -22,7 +22,15 @@ from podium.api.promotion_status import (
 )
 from podium.api.reasons import Reason
 from podium.engine import ledger
-from podium.engine.candidate import last_archived, last_good, usable, verdict_inputs, way_back
+from podium.engine.candidate import (
+    is_verdict,
+    last_archived,
+    last_good,
+    objection,
+    usable,
+    verdict_inputs,
+    way_back,
+)
 from podium.engine.decision import Decision
 from podium.engine.digests import candidate_digest, short_id
 from podium.engine.observation import Observation
@@ -186,6 +194,7 @@ def destination_of(seen: Observation, attempt: AttemptStatus) -> tuple[str | Non
     before_outcome = seen.status.champion_version != attempt.version
     elsewhere = attempt.previous != attempt.version  # a rollback may be sent on in mid-move
     fits = before_outcome and elsewhere and usable(seen, attempt.previous)
+    fits = fits and not _refused(seen, attempt.previous)
     left = attempt.previous == seen.status.champion_version and way_back(seen) is not None
     if fits and not left:
         return attempt.previous, False
@@ -196,6 +205,14 @@ def destination_of(seen: Observation, attempt: AttemptStatus) -> tuple[str | Non
         return attempt.previous, False
     guess = last_archived(seen, leaving=leaving)
     return guess, guess is not None
+
+
+def _refused(seen: Observation, version: str | None) -> bool:
+    """Whether the alias only stood there because somebody gave it, and it was refused."""
+    if version is None or version == seen.status.champion_version:
+        return False
+    entry = objection(seen, version)
+    return entry is not None and is_verdict(entry)
 
 
 def mark(

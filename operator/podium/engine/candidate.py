@@ -3,7 +3,7 @@
 Does not look at gates: a version that may be tried still has to pass them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -217,28 +217,37 @@ _LEAVING = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.ROLLED_BACK})
 def champions(seen: Observation) -> list[str]:
     """Where a rollback may go, the last resort first: each was promoted after those before it.
     Who goes back leaves all that came after it, and none of those is gone back to, until it is
-    promoted again. Where a rollback was going before it was sent forward is the last resort."""
+    promoted again."""
     found: list[str] = []
+    base: list[str] = []  # before the rollback began
+    tried: list[str] = []  # where it was going before it was sent elsewhere
     going: LedgerEntry | None = None
     for entry in ledger.known(seen):
         version = entry.to
         if version is None:
             continue
         if entry.action in _GOING_BACK:
-            earlier = going.to if going and going.attempt == entry.attempt else None
-            if earlier and earlier != version:  # sent elsewhere
-                others = [other for other in found if other != earlier]
-                forward = version not in others and earlier in found
-                found = [earlier, *others] if forward else others
-            going = entry
-        if entry.action in (EntryAction.PROMOTED, EntryAction.ADOPTED):
+            if going is None or going.attempt != entry.attempt:
+                base, tried = found, []
+            found, going = _gone_back(base, entry, tried), entry
+            tried = [*tried, version]
+        elif entry.action in _BACK:
+            found = _gone_back(found, entry, ())
+        elif entry.action in (EntryAction.PROMOTED, EntryAction.ADOPTED):
             found = [*(other for other in found if other != version), version]
-        elif entry.action in _BACK and version in found:
-            del found[found.index(version) + 1 :]
-        elif entry.action in _BACK:  # a person chose it, or its own entry is gone
-            left = entry.action in _LEAVING and entry.from_version
-            found = [*(other for other in found if other != left), version]
     return found
+
+
+def _gone_back(found: list[str], entry: LedgerEntry, tried: Collection[str]) -> list[str]:
+    """What was tried before becomes the last resort, if it was promoted before this one."""
+    version = entry.to or ""
+    if version in found:
+        before = found[: found.index(version)]
+    else:  # a person chose it, or its own entry is gone
+        left = entry.action in _LEAVING and entry.from_version
+        before = [other for other in found if other != left]
+    last = [other for other in before if other in tried]
+    return [*last, *(other for other in before if other not in tried), version]
 
 
 def last_good(seen: Observation, *, leaving: str | None) -> str | None:

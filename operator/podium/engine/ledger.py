@@ -27,6 +27,7 @@ from podium.engine.steps import clip
 
 PREFIX = "podium.dev/"
 FORMER_SIGNERS = 10  # in status
+LONGEST_KEY = 256  # there; what stands in the head may be anybody's
 
 
 def alias_hash(alias: str) -> str:
@@ -55,8 +56,9 @@ def encode_entry(entry: LedgerEntry) -> str:
     return _compact(write(entry))
 
 
-def encode_head(entry: LedgerEntry, signer: str) -> str:
-    return _compact({"seq": entry.seq, "hash": entry.hash, "key": signer})
+def encode_head(entry: LedgerEntry, signer: str, former_names: Mapping[str, int]) -> str:
+    head = {"seq": entry.seq, "hash": entry.hash, "key": signer}
+    return _compact({**head, "names": dict(former_names)} if former_names else head)
 
 
 def encode_claim(claim: Claim) -> str:
@@ -97,20 +99,19 @@ def parse_ledger(
     """What the tags say, unchecked. `version_tags` None: only the head is known. Tags that do
     not parse are passed over here: `check` then finds them missing. So are entries of another
     model: whoever copies a version of it with MLflow copies its tags too. What the head leads to
-    is this model's, also under an earlier name."""
-    seq, head, key = _parse_head(model_tags.get(head_tag_key(alias)))
+    is this model's, also under an earlier name, which the head remembers from then on."""
+    seq, head, key, names = _parse_head(model_tags.get(head_tag_key(alias)))
     prefix = f"{PREFIX}ledger/{alias_hash(alias)}/"
-    places = [(None, model_tags), *(version_tags or {}).items()]
-    found = [
-        (place, entry)
-        for place, tags in places
-        for entry in _parse_entries(text for tag, text in tags.items() if tag.startswith(prefix))
-        if entry.alias == alias
+    texts = [
+        text
+        for tags in (model_tags, *(version_tags or {}).values())
+        for tag, text in tags.items()
+        if tag.startswith(prefix)
     ]
-    entries = [entry for _, entry in found]
-    at_home = [entry for place, entry in found if place in (None, entry.to)]
-    until = _names(entries, at_home, head)
-    own = [e for e in entries if e.model == model or e.seq <= until.get(e.model, 0)]
+    entries = [entry for entry in _parse_entries(texts) if entry.alias == alias]
+    names = {**_names(entries, head), **names}
+    names.pop(model, None)
+    own = [e for e in entries if e.model == model or e.seq <= names.get(e.model, 0)]
     return LedgerState(
         entries=tuple(sorted(own, key=lambda entry: entry.seq)),
         complete=version_tags is not None,
@@ -118,6 +119,7 @@ def parse_ledger(
         head_hash=head,
         head_signer=key,
         signer=signer,
+        former_names=names,
     )
 
 
@@ -246,7 +248,8 @@ def append(
 def former_signers(status: PromotionStatus, own: str, *signed: str | None) -> tuple[str, ...]:
     """Keys whose entries still count, newest last, with those that have signed until now."""
     keys = dict.fromkeys((*status.former_signers, *signed))
-    return tuple(key for key in keys if key and key != own)[-FORMER_SIGNERS:]
+    former = (key for key in keys if key and key != own and len(key) <= LONGEST_KEY)
+    return tuple(former)[-FORMER_SIGNERS:]
 
 
 def unmirrored(seen: Observation) -> tuple[LedgerEntry, ...]:
@@ -255,12 +258,13 @@ def unmirrored(seen: Observation) -> tuple[LedgerEntry, ...]:
     return tuple(entry for entry in history if entry.seq > mirrored(seen, history))
 
 
-def _parse_head(text: str | None) -> tuple[int, str | None, str | None]:
+def _parse_head(text: str | None) -> tuple[int, str | None, str | None, dict[str, int]]:
     try:
         raw = _decode(text or "null")
-        return int(raw["seq"]), str(raw["hash"]), str(raw["key"])
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return 0, None, None
+        names = {str(name): int(seq) for name, seq in raw.get("names", {}).items()}
+        return int(raw["seq"]), str(raw["hash"]), str(raw["key"]), names
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return 0, None, None, {}
 
 
 def _parse_entries(texts: Iterable[str]) -> Iterable[LedgerEntry]:
@@ -271,23 +275,14 @@ def _parse_entries(texts: Iterable[str]) -> Iterable[LedgerEntry]:
             continue
 
 
-def _names(
-    entries: Iterable[LedgerEntry], at_home: Iterable[LedgerEntry], head: str | None
-) -> dict[str, int]:
-    """The names that the model had, each with its last entry. Below a gap only entries count
-    that are on the version they are about: those of a copied version are on another one."""
-    by_hash = {entry.hash: entry for entry in entries if entry_hash(entry) == entry.hash}
-    home = sorted(at_home, key=lambda entry: entry.seq)
-    until: dict[str, int] = {}
-    found = by_hash.get(head or "")
-    while found:
-        until.setdefault(found.model, found.seq)
-        seq = found.seq
-        found = by_hash.get(found.previous or "")
-        while found is None and home:
-            last = home.pop()
-            found = last if last.seq < seq and by_hash.get(last.hash) == last else None
-    return until
+def _names(entries: Iterable[LedgerEntry], head: str | None) -> dict[str, int]:
+    """The names that the chain from the head leads to, each with its last entry."""
+    by_hash = {entry.hash: entry for entry in entries}
+    names: dict[str, int] = {}
+    while found := by_hash.pop(head or "", None):
+        names.setdefault(found.model, found.seq)
+        head = found.previous
+    return names
 
 
 def _decode(text: str) -> Any:

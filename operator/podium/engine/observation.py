@@ -149,6 +149,7 @@ class LedgerState:
     head_signer: str | None = None
     bad_signatures: frozenset[LedgerEntry] = frozenset()  # whose signature does not verify
     signer: str = ""  # the public key (base64) of this operator
+    former_names: Mapping[str, int] = field(default_factory=dict)  # and the last entry under each
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ Decides the next step of an attempt that has earned its place; whether it deserv
 decided in `validating` and `awaiting_approval`, whether the rollout is good in `verifying`.
 """
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from podium.api.ledger_entry import EntryAction
-from podium.api.promotion_status import AttemptStatus, GateStatus, Origin, Phase, Verdict
+from podium.api.promotion_status import AttemptStatus, Origin, Phase, Verdict
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving
 from podium.engine.attempts import end, entered, move_id, turn_back
@@ -53,26 +52,22 @@ def recheck_timed_gates(seen: Observation, now: datetime) -> Decision | None:
 def expire_if_a_gate_gives_no_verdict(seen: Observation, now: datetime) -> Decision | None:
     """What was proved stands while a gate cannot be asked, for as long as its deadline is."""
     attempt = running(seen)
-    gates = binding(seen)
-    silent = _silent(gates)
-    before = _silent(attempt.gates) & {gate.name for gate in gates}
-    limits = [g.deadline.delta for g in seen.spec.gates if g.name in silent and not g.min_age]
-    deadline = attempt.deadline
-    if not limits or seen.spec.suspend or seen.status.hold:
-        deadline = None
-    elif deadline is None or not silent & before:
-        deadline = now + min(limits)
-    elif now >= deadline:
-        message = f"gate {', '.join(sorted(silent))} gave no verdict until the deadline"
+    before = {gate.name: gate.silent_since for gate in attempt.gates}
+    silent = {
+        g.name: before.get(g.name) or now for g in binding(seen) if g.verdict is Verdict.ERROR
+    }
+    if seen.spec.suspend or seen.status.hold:
+        silent = {}
+    limits = {g.name: g.deadline.delta for g in seen.spec.gates if not g.min_age}
+    due = {name: since + limits[name] for name, since in silent.items() if name in limits}
+    if over := sorted(name for name, at in due.items() if now >= at):
+        message = f"gate {', '.join(over)} gave no verdict until the deadline"
         return end(seen, now, Phase.EXPIRED, Reason.GATE_FAILED, message)
-    if deadline == attempt.deadline:
+    if silent == {name: since for name, since in before.items() if since}:
         return None
-    kept = replace(attempt, deadline=deadline, gates=seen.gates)
+    gates = tuple(replace(g, silent_since=silent.get(g.name)) for g in seen.gates)
+    kept = replace(attempt, deadline=min(due.values(), default=None), gates=gates)
     return persist(replace(seen.status, attempt=kept))
-
-
-def _silent(gates: Iterable[GateStatus]) -> frozenset[str]:
-    return frozenset(gate.name for gate in gates if gate.verdict is Verdict.ERROR)
 
 
 def wait_for_targets(seen: Observation, now: datetime) -> Decision | None:

@@ -106,9 +106,13 @@ def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionSt
         history=entries[-seen.spec.history_limit :],
         ledger_seq=chain.seq,
         ledger_head=chain.head,
+        model_created_at=seen.model.created_at if seen.model else None,
         signer=seen.ledger.signer,
         former_signers=ledger.former_signers(
-            seen.status, seen.ledger.signer, seen.status.signer, seen.ledger.head_signer
+            seen.status,
+            seen.ledger.signer,
+            seen.status.signer,
+            seen.ledger.head_signer if entries else None,
         ),
     )
     counting = ledger.of_this_model(entries)

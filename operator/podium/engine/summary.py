@@ -138,7 +138,8 @@ def _ready(
     if seen.model is not None and seen.alias != version:
         text = f"the alias is at {seen.alias or 'nothing'}, the champion is {version}"
         return kind, False, Reason.ALIAS_DRIFT, text
-    if was_adrift(seen):
+    active = status.active
+    if was_adrift(seen) and not (active and active.move_id):
         text = f"the alias is at {version} again; what loaded another version is restarted"
         return kind, False, Reason.ALIAS_DRIFT, text
     if trouble := serving.target_problem(seen):

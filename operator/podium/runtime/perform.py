@@ -195,7 +195,8 @@ class Performer:
         except VersionNotFound:
             await self._fenced(lambda: self._tag_model(key, text))
         await self.guard()
-        head_text = ledgers.encode_head(entry, self.seen.ledger.signer)
+        ledger = self.seen.ledger
+        head_text = ledgers.encode_head(entry, ledger.signer, ledger.former_names)
         head_key = ledgers.head_tag_key(entry.alias)
         await self._fenced(lambda: self._tag_model(head_key, head_text))
 

@@ -101,6 +101,8 @@ def test_the_whole_status_of_a_promotion_is_kept(kubectl: Kubectl) -> None:
         ledger_seq=17,
         ledger_head="sha256:" + 64 * "f",
         signer="c2lnbmVy",
+        former_signers=("Zm9ybWVy",),
+        model_created_at=NOW,
     )
     assert_every_field_is_set(status)
     back = status_round_trip(kubectl, "ModelPromotion", {"model": "churn"}, status)

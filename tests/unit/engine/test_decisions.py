@@ -181,6 +181,16 @@ def test_a_rollback_sent_back_at_once_leaves_where_it_was_going_as_the_last_reso
     assert (w.alias, w.served()) == ("1", {"1"})
 
 
+def test_a_rollback_that_ends_where_it_was_going_first_leaves_the_same() -> None:
+    w = grown_to("5")
+    w.broken |= {"2", "4"}
+    for to in ("2", "4"):
+        w.say(DecisionAction.ROLLBACK, version=to)
+        w.steps(10)
+    w.broken.clear()
+    assert [back(w, "2"), back(w)] == ["2", "1"]
+
+
 def test_nor_to_what_a_person_left_while_drift_was_taken_back() -> None:
     w = grown_to("3")
     w.now += timedelta(hours=1)

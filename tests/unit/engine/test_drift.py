@@ -81,6 +81,19 @@ def test_a_champion_in_quarantine_is_not_called_served_while_pods_serve_another_
     assert (w.served(), w.condition("Ready")) == ({"1"}, ("True", "ChampionServed"))
 
 
+def test_an_alias_that_is_put_right_in_a_bake_is_no_drift_for_the_rest_of_it() -> None:
+    w = grown(targets=[PINNED], rollback={"bakeDuration": "5m"})
+    w.register("3")
+    w.until("Baking")
+    w.steps(3)
+    w.aliases["champion"] = "2"
+    w.steps(4)
+    assert (w.alias, w.phase, w.condition("Ready")[0]) == ("3", "Baking", "True")
+    w.run(400)
+    assert w.phase == "Promoted"
+    assert "RevertIntent" not in {entry.action.value for entry in w.status.history}
+
+
 def test_adopt_giving_the_alias_back_in_mid_rollout_goes_back() -> None:
     for phase in ("Promoting", "Verifying"):
         w = world(candidate=None)

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import structs
 
-from podium.api.decision import DecisionAction
+from podium.api.decision import DecisionAction, DecisionOutcome
 from podium.api.ledger_entry import EntryAction, LedgerEntry
 from podium.api.promotion_status import ApprovalStatus, Origin, Phase, PromotionStatus, Verdict
 from podium.api.reasons import Reason
@@ -92,7 +92,7 @@ def test_an_entry_whose_head_was_not_written_any_more_counts() -> None:
     w = grown()
     last = written(w)[-1]
     before = {e.seq: e for e in written(w)}[last.seq - 1]
-    w.model_tags[HEAD] = ledger.encode_head(before, "key")
+    w.model_tags[HEAD] = ledger.encode_head(before, "key", {})
     chain = ledger.check(state(w))
     assert (chain.seq, chain.entries[-1]) == (last.seq, last)
 
@@ -181,6 +181,23 @@ def test_a_version_copied_from_another_model_brings_no_ledger_with_it() -> None:
     assert (w.alias, w.condition("Stalled")) == ("3", ("False", "ChampionServed"))
 
 
+def test_nor_where_its_number_is_that_of_a_version_of_before() -> None:
+    """And all between is gone, so that the chain does not tell what belongs to it."""
+    other = world(model="other")
+    other.register("1")
+    other.run()
+    w = world(candidate={"latest": {"matchTags": {"reviewed": "true"}}})
+    copied(w, other, "1", "1")
+    for version in "2345":
+        w.register(version, reviewed="true")
+        w.run()
+    for version in "234":
+        w.delete(version)
+    name = w.say(DecisionAction.ROLLBACK)
+    w.run()
+    assert (w.answers[name][0], w.alias) == (DecisionOutcome.REFUSED, "5")
+
+
 def test_a_model_that_is_renamed_keeps_its_ledger() -> None:
     w = grown()
     w.broken.add("3")
@@ -238,6 +255,24 @@ def test_a_key_that_somebody_put_into_the_head_counts_only_when_a_person_is_aske
     assert trusted_keys(replace(seen, promotion=bare)) == {"key", "eve"}
 
 
+@pytest.mark.parametrize(("key", "changed"), [("eve", True), ("x" * 1000, False)])
+def test_a_key_of_which_nothing_is_believed_is_not_remembered(key: str, changed: bool) -> None:
+    """Nor one that status could not hold."""
+    w = grown()
+    last = written(w)[-1]
+    forged = structs.replace(last, seq=last.seq + 1, previous="sha256:of-nobody")
+    w.model_tags[HEAD] = ledger.encode_head(forged, key, {})
+    if changed:
+        first = ledger.entry_tag_key("champion", 1)
+        w.tag("1", **{first: w.versions["1"].tags[first].replace("Candidate", "Another")})
+    w.run()
+    assert w.condition("Stalled") == ("True", "LedgerBroken")
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert w.condition("Stalled")[0] == "False"
+    assert w.status.former_signers == ()
+
+
 class Keyed(World):
     """Signs and verifies as the runtime does."""
 
@@ -258,7 +293,7 @@ class Keyed(World):
         self.status = structs.replace(self.status, history=signed)
         (entry,) = (e for e in signed if e.seq == action.entry.seq)
         done = super().perform(MirrorEntry(entry))
-        self.model_tags[HEAD] = ledger.encode_head(entry, self.signer.public)
+        self.model_tags[HEAD] = ledger.encode_head(entry, self.signer.public, {})
         return done
 
     def _intended(self, to: str) -> bool:

@@ -265,6 +265,29 @@ def test_the_deadline_of_a_silent_gate_goes_on_while_another_flaps() -> None:
     assert w.phase == "Expired"
 
 
+@pytest.mark.parametrize(
+    "looks",
+    [
+        [(0, "EE"), (5, "EP"), (9.9, "PE"), (10.1, "PE")],
+        [(0, "EE"), (5, "PE"), (10.1, "PE")],
+    ],
+    ids=["one after the other", "one is longer silent"],
+)
+def test_a_gate_is_silent_for_its_own_time_only(looks: list[tuple[float, str]]) -> None:
+    gates = [{**GATE, "name": "a", "deadline": "10m"}, {**GATE, "name": "b", "deadline": "11m"}]
+    w, _ = waiting_for_its_deployment(gates=gates)
+    began = w.now
+    for minute, said in looks:
+        w.now = began + timedelta(minutes=minute)
+        verdicts = [Verdict.ERROR if one == "E" else Verdict.PASS for one in said]
+        w.gate_verdicts = dict(zip("ab", verdicts, strict=True))
+        w.steps(4)
+    assert w.phase == "Promoting"
+    w.now += timedelta(minutes=11)
+    w.steps(4)
+    assert w.phase == "Expired"
+
+
 def test_a_rehearsal_that_cannot_be_asked_changes_nothing_of_it() -> None:
     rehearsal = {**GATE, "name": "rehearsal", "dryRun": True}
     w, _ = waiting_for_its_deployment(gates=[{**GATE, "deadline": "2h"}, rehearsal])

@@ -7,6 +7,7 @@ import pytest
 from podium.api.decision import DecisionAction
 from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.engine import ledger
+from podium.engine.observation import Claim
 from tests.unit.engine.iris import GATE, PINNED, TARGET, grown, world
 from tests.unit.engine.world import World
 
@@ -42,6 +43,70 @@ def test_nobody_goes_back_to_a_version_of_the_old_model() -> None:
     w.register("2")
     w.run(400)
     assert (w.phase, w.status.attempt.reason) == ("Rejected", "NoPreviousChampion")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("days", [30, -30], ids=["newer", "older"])
+def test_a_model_that_gets_the_name_of_another_brings_its_own_ledger(days: int) -> None:
+    other = world(model="iris-next")
+    other.register("1")
+    other.run()
+    w = grown()
+    w.now += timedelta(minutes=10)
+    w.created_at += timedelta(days=days)
+    w.versions, w.aliases, w.model_tags = other.versions, other.aliases, other.model_tags
+    w.model_tags.pop(ledger.owner_tag_key("champion"))
+    w.register("2", verdict=Verdict.FAIL)
+    w.now += timedelta(days=31)
+    w.run(400)
+    assert (w.alias, w.status.champion_version, w.phase) == ("1", "1", "Rejected")
+
+
+def test_the_ledger_of_another_cluster_on_the_new_model_is_not_ours() -> None:
+    """It was there first; our claim is older."""
+    w = grown()
+    w.create_again()
+    other = world()
+    other.now = w.now
+    other.register("1")
+    other.run()
+    w.versions, w.aliases, w.model_tags = other.versions, other.aliases, other.model_tags
+    theirs = Claim("c2", "ns", "p", w.now)
+    w.model_tags[ledger.owner_tag_key("champion")] = ledger.encode_claim(theirs)
+    w.register("2", verdict=Verdict.FAIL)
+    w.now += timedelta(minutes=5)
+    w.run(400)
+    assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "Rejected")
+    assert "Recreated" in actions(w)
+
+
+def test_a_status_of_before_finds_the_ledger_of_the_promotion_that_took_its_place() -> None:
+    w = grown()
+    before = w.status
+    w.create_again()
+    w.status = PromotionStatus()
+    w.register("1")
+    w.run()
+    w.register("2", verdict=Verdict.FAIL)
+    w.run()
+    w.status = before
+    w.now += timedelta(minutes=5)
+    w.run(400)
+    assert (w.alias, w.phase) == ("1", "Rejected")
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+def test_nobody_goes_back_to_where_the_alias_only_stood(target: dict[str, object]) -> None:
+    w = grown(targets=[target])
+    w.create_again()
+    w.register("1", verdict=Verdict.FAIL)
+    w.aliases["champion"] = "1"
+    w.run()
+    w.broken.add("2")
+    w.register("2")
+    w.run(400)
+    assert w.status.attempt is not None
+    assert (w.phase, w.status.attempt.reason) == ("Rejected", "NoPreviousChampion")
+    assert w.status.champion_version != "1"
 
 
 def test_the_alias_of_the_new_model_is_no_champion_before_it_was_tried() -> None:
@@ -173,12 +238,18 @@ def test_a_registry_that_was_moved_with_its_tags_is_the_same() -> None:
 
 
 def test_an_older_answer_is_not_another_model() -> None:
+    """Of a replica, before the ledger of the new one was written."""
     w = grown()
-    tags, w.model_tags = w.model_tags, {}
-    w.created_at -= timedelta(days=1)
-    w.step()
-    w.model_tags = tags
-    assert w.status.champion_version == "2"
+    tags, created = w.model_tags, w.created_at
+    w.create_again()
+    w.steps(400)
+    new, since = w.model_tags, w.created_at
+    for _ in range(3):
+        w.model_tags, w.created_at = tags, created
+        w.step()
+        w.model_tags, w.created_at = {k: v for k, v in new.items() if "ledger" not in k}, since
+        w.step()
+    assert (actions(w).count("Recreated"), w.status.model_created_at) == (1, since)
 
 
 def test_a_server_that_does_not_say_when_it_was_created_is_believed() -> None:

@@ -347,7 +347,9 @@ class World:
                     self._tag(entry.to, {key: value})
                 else:
                     self.model_tags[key] = value
-                self.model_tags[ledger.head_tag_key(alias)] = ledger.encode_head(entry, SIGNER)
+                names = self._look(complete=True).ledger.former_names
+                head = ledger.encode_head(entry, SIGNER, names)
+                self.model_tags[ledger.head_tag_key(alias)] = head
             case TagVersion(version, pairs):
                 self._tag(version, dict(pairs))
             case WriteClaim(value):

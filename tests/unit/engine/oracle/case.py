@@ -114,35 +114,47 @@ def quarantined(seen: Observation) -> frozenset[str]:
 
 def last_good(seen: Observation, leaving: str | None) -> str | None:
     """The last champion that may serve, of those that nobody has gone back from, or past, since
-    they were promoted. Who goes to what was not promoted here leaves only what he comes from. Where
-    a rollback was going before it was sent forward comes last."""
-    promoted, gone_past = dict[str, int](), set[str]()
-    going: dict[str | None, str] = {}  # where each attempt that goes back is going
+    they were promoted. Who goes to what was not promoted here leaves only what he comes from. Of a
+    rollback that was sent elsewhere on its way only the end counts; where it was going before
+    comes last, or not at all if that was promoted after the end."""
+    standing = dict[str, int]()  # each with when it was promoted
+    began = dict[str, int]()
+    tried = list[str]()
+    attempt: str | None = None
     for entry in known(seen):
         if entry.to is None:
             continue
-        if entry.action in BACK:
-            left = going.get(entry.attempt, entry.to)
-            if left != entry.to:
-                ahead = entry.to not in promoted or entry.to in gone_past
-                if ahead and left in promoted and left not in gone_past:
-                    promoted[left] = -entry.seq  # the last resort
-                else:
-                    gone_past.add(left)
-            going[entry.attempt] = entry.to
         if entry.action in (A.PROMOTED, A.ADOPTED):
-            promoted[entry.to] = entry.seq
-            gone_past.discard(entry.to)
-        elif entry.action in BACK | {A.ROLLED_BACK, A.REVERTED}:
-            if entry.to in promoted and entry.to not in gone_past:
-                gone_past |= {v for v, seq in promoted.items() if seq > promoted[entry.to]}
-                continue
-            if entry.action in (A.ROLLBACK_INTENT, A.ROLLED_BACK) and entry.from_version:
-                gone_past.add(entry.from_version)
-            promoted[entry.to] = entry.seq
-            gone_past.discard(entry.to)
-    choices = promoted.keys() - gone_past - quarantined(seen) - {leaving}
-    return max((v for v in choices if ready(seen, v)), key=lambda v: promoted[v], default=None)
+            standing[entry.to] = entry.seq
+        if entry.action not in BACK | {A.ROLLED_BACK, A.REVERTED}:
+            continue
+        if entry.action in BACK:
+            if not tried or attempt != entry.attempt:
+                began, tried, attempt = dict(standing), [], entry.attempt
+            standing = dict(began)
+        if entry.to in standing:
+            standing = {v: seq for v, seq in standing.items() if seq <= standing[entry.to]}
+        else:
+            if entry.action in (A.ROLLBACK_INTENT, A.ROLLED_BACK):
+                standing.pop(entry.from_version or "", None)
+            standing[entry.to] = entry.seq
+        if entry.action in BACK:
+            for version in tried:
+                if version in standing and version != entry.to:
+                    standing[version] -= 10**6
+            tried.append(entry.to)
+    choices = standing.keys() - quarantined(seen) - {leaving}
+    return max((v for v in choices if ready(seen, v)), key=lambda v: standing[v], default=None)
+
+
+def refused(seen: Observation, version: str | None) -> bool:
+    """Whether gates or a person refused it, and nobody has promoted it or said Retry since."""
+    for entry in reversed(known(seen)):
+        if entry.to == version and entry.action in (A.PROMOTED, A.RETRIED):
+            return False
+        if entry.to == version and entry.action in (A.REJECTED, A.EXPIRED) and entry.inputs:
+            return version != seen.status.champion_version
+    return False
 
 
 def last_archived(seen: Observation, leaving: str | None) -> str | None:

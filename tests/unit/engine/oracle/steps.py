@@ -24,6 +24,7 @@ from tests.unit.engine.oracle.case import (
     pinned_rollback,
     quarantined,
     ready,
+    refused,
     states,
     unmet_gates,
 )
@@ -192,7 +193,7 @@ def _goes_to_where_the_alias_was(c: Case, entry: LedgerEntry) -> None:
         return
     before_outcome = attempt.version not in (c.before.champion_version, attempt.previous)
     may_serve = ready(c.seen, attempt.previous) and attempt.previous not in quarantined(c.seen)
-    if before_outcome and may_serve:
+    if before_outcome and may_serve and not refused(c.seen, attempt.previous):
         assert entry.to == attempt.previous, "goes elsewhere than where the alias was"
 
 
