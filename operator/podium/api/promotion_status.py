@@ -156,6 +156,7 @@ class PromotionStatus(Resource, frozen=True, kw_only=True):
     history: tuple[LedgerEntry, ...] = ()
     ledger_seq: int = 0
     ledger_head: str | None = None
+    ledger_id: str | None = msgspec.field(default=None, name="ledgerID")
     signer: str | None = None  # public key (base64) that signs and is trusted here
     former_signers: tuple[str, ...] = ()  # keys that signed before it; their entries still count
     model_created_at: datetime | None = None  # by MLflow: which model of this name it is about

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,9 +57,11 @@ def encode_entry(entry: LedgerEntry) -> str:
     return _compact(write(entry))
 
 
-def encode_head(entry: LedgerEntry, signer: str, former_names: Mapping[str, int]) -> str:
-    head = {"seq": entry.seq, "hash": entry.hash, "key": signer}
-    return _compact({**head, "names": dict(former_names)} if former_names else head)
+def encode_head(entry: LedgerEntry, state: LedgerState, ledger_id: str | None) -> str:
+    """With every name that the model has had, and the last entry under each."""
+    names = {**state.former_names, entry.model: entry.seq}
+    head = {"seq": entry.seq, "hash": entry.hash, "key": state.signer, "names": names}
+    return _compact({**head, "id": ledger_id} if ledger_id else head)
 
 
 def encode_claim(claim: Claim) -> str:
@@ -100,7 +103,7 @@ def parse_ledger(
     not parse are passed over here: `check` then finds them missing. So are entries of another
     model: whoever copies a version of it with MLflow copies its tags too. What the head leads to
     is this model's, also under an earlier name, which the head remembers from then on."""
-    seq, head, key, names = _parse_head(model_tags.get(head_tag_key(alias)))
+    known = _parse_head(model_tags.get(head_tag_key(alias)))
     prefix = f"{PREFIX}ledger/{alias_hash(alias)}/"
     texts = [
         text
@@ -109,15 +112,13 @@ def parse_ledger(
         if tag.startswith(prefix)
     ]
     entries = [entry for entry in _parse_entries(texts) if entry.alias == alias]
-    names = {**_names(entries, head), **names}
+    names = {**_names(entries, known.head_hash), **known.former_names}
     names.pop(model, None)
     own = [e for e in entries if e.model == model or e.seq <= names.get(e.model, 0)]
-    return LedgerState(
+    return replaced(
+        known,
         entries=tuple(sorted(own, key=lambda entry: entry.seq)),
         complete=version_tags is not None,
-        head_seq=seq,
-        head_hash=head,
-        head_signer=key,
         signer=signer,
         former_names=names,
     )
@@ -240,6 +241,7 @@ def append(
         history=history[-keep:],
         ledger_seq=entry.seq,
         ledger_head=entry.hash,
+        ledger_id=status.ledger_id or entry.hash,
         signer=seen.ledger.signer or status.signer,
         former_signers=former_signers(status, seen.ledger.signer, status.signer),
     )
@@ -258,13 +260,18 @@ def unmirrored(seen: Observation) -> tuple[LedgerEntry, ...]:
     return tuple(entry for entry in history if entry.seq > mirrored(seen, history))
 
 
-def _parse_head(text: str | None) -> tuple[int, str | None, str | None, dict[str, int]]:
+def _parse_head(text: str | None) -> LedgerState:
     try:
         raw = _decode(text or "null")
-        names = {str(name): int(seq) for name, seq in raw.get("names", {}).items()}
-        return int(raw["seq"]), str(raw["hash"]), str(raw["key"]), names
+        return LedgerState(
+            head_seq=int(raw["seq"]),
+            head_hash=str(raw["hash"]),
+            head_signer=str(raw["key"]),
+            former_names={str(name): int(seq) for name, seq in raw.get("names", {}).items()},
+            ledger_id=str(raw["id"]) if "id" in raw else None,
+        )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        return 0, None, None, {}
+        return LedgerState()
 
 
 def _parse_entries(texts: Iterable[str]) -> Iterable[LedgerEntry]:
@@ -277,7 +284,7 @@ def _parse_entries(texts: Iterable[str]) -> Iterable[LedgerEntry]:
 
 def _names(entries: Iterable[LedgerEntry], head: str | None) -> dict[str, int]:
     """The names that the chain from the head leads to, each with its last entry."""
-    by_hash = {entry.hash: entry for entry in entries}
+    by_hash = {entry.hash: entry for entry in entries if entry_hash(entry) == entry.hash}
     names: dict[str, int] = {}
     while found := by_hash.pop(head or "", None):
         names.setdefault(found.model, found.seq)

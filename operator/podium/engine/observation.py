@@ -147,6 +147,7 @@ class LedgerState:
     head_seq: int = 0
     head_hash: str | None = None
     head_signer: str | None = None
+    ledger_id: str | None = None  # the hash of its first entry, since the model was created
     bad_signatures: frozenset[LedgerEntry] = frozenset()  # whose signature does not verify
     signer: str = ""  # the public key (base64) of this operator
     former_names: Mapping[str, int] = field(default_factory=dict)  # and the last entry under each

@@ -1,8 +1,9 @@
 """A registered model that was deleted and created again under its name counts its versions from 1
 anew: what the ledger says of version 1 is about another one.
 
-MLflow's own creation time tells them apart, and it deletes the ledger with the model. Where this
-ledger is there, the registry was moved to another server, and the model is the same.
+MLflow's own creation time tells them apart, and it deletes the ledger with the model. Where a
+ledger is there, that one tells (`restoring.behind`): the registry was moved to another server and
+the model is the same, or it is a model that had another name before.
 """
 
 from datetime import datetime
@@ -55,25 +56,17 @@ def begin_anew(seen: Observation, now: datetime) -> Decision | None:
 
 
 def with_creation_time(seen: Observation, status: PromotionStatus) -> PromotionStatus:
-    """Remembers which model the status is about, but for `begin_anew` to find. An older time is
-    an older answer, or another server's."""
-    known, created = seen.status.model_created_at, _created(seen)
+    """Remembers which model the status is about, but for `begin_anew` to find."""
+    created = _created(seen)
     if created is None or _recreated(seen):
         return status
-    return replace(status, model_created_at=max(created, known or created))
+    return replace(status, model_created_at=created)
 
 
 def _recreated(seen: Observation) -> bool:
     known, created = seen.status.model_created_at, _created(seen)
-    return None not in (known, created) and known != created and not _has_our_ledger(seen)
-
-
-def _has_our_ledger(seen: Observation) -> bool:
-    """Whether the head is of the chain that status goes on with. The new model may have one of
-    somebody else, who claimed the alias meanwhile, or of the name that it had before."""
-    status = seen.status
-    ours = {status.ledger_head, *(h for e in status.history for h in (e.hash, e.previous))}
-    return seen.ledger.head_hash is not None and seen.ledger.head_hash in ours
+    another = None not in (known, created) and known != created
+    return another and seen.ledger.head_hash is None
 
 
 def _created(seen: Observation) -> datetime | None:

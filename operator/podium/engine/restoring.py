@@ -67,7 +67,13 @@ def behind(seen: Observation) -> bool:
     deletes the head alone, or a crash before it, does not make the rest unsaid."""
     own, head = seen.status.ledger_seq, seen.ledger.head_seq
     other = head == own and seen.ledger.head_hash != seen.status.ledger_head
-    return _last(seen) > own or other
+    return _last(seen) > own or other or _another_ledger(seen)
+
+
+def _another_ledger(seen: Observation) -> bool:
+    """The model is another one, or the one of before again: what is there is what counts."""
+    own, there = seen.status.ledger_id, seen.ledger.ledger_id
+    return None not in (own, there) and own != there
 
 
 def trusted_keys(seen: Observation) -> frozenset[str]:
@@ -106,6 +112,7 @@ def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionSt
         history=entries[-seen.spec.history_limit :],
         ledger_seq=chain.seq,
         ledger_head=chain.head,
+        ledger_id=seen.ledger.ledger_id,
         model_created_at=seen.model.created_at if seen.model else None,
         signer=seen.ledger.signer,
         former_signers=ledger.former_signers(
@@ -118,7 +125,9 @@ def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionSt
     counting = ledger.of_this_model(entries)
     for entry in counting:
         status = _after(seen, status, entry)
-    return replace(status, attempt=_unfinished(seen, counting, status, now))
+    hold = held_by_person(seen.status) if _another_ledger(seen) else None
+    unfinished = _unfinished(seen, counting, status, now)
+    return replace(status, attempt=unfinished, hold=hold or status.hold)
 
 
 def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> PromotionStatus:

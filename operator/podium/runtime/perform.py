@@ -195,8 +195,8 @@ class Performer:
         except VersionNotFound:
             await self._fenced(lambda: self._tag_model(key, text))
         await self.guard()
-        ledger = self.seen.ledger
-        head_text = ledgers.encode_head(entry, ledger.signer, ledger.former_names)
+        seen = self.seen
+        head_text = ledgers.encode_head(entry, seen.ledger, seen.status.ledger_id)
         head_key = ledgers.head_tag_key(entry.alias)
         await self._fenced(lambda: self._tag_model(head_key, head_text))
 

@@ -100,6 +100,7 @@ def test_the_whole_status_of_a_promotion_is_kept(kubectl: Kubectl) -> None:
         ),
         ledger_seq=17,
         ledger_head="sha256:" + 64 * "f",
+        ledger_id="sha256:" + 64 * "e",
         signer="c2lnbmVy",
         former_signers=("Zm9ybWVy",),
         model_created_at=NOW,

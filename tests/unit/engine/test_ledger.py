@@ -92,7 +92,7 @@ def test_an_entry_whose_head_was_not_written_any_more_counts() -> None:
     w = grown()
     last = written(w)[-1]
     before = {e.seq: e for e in written(w)}[last.seq - 1]
-    w.model_tags[HEAD] = ledger.encode_head(before, "key", {})
+    w.model_tags[HEAD] = ledger.encode_head(before, LedgerState(signer="key"), None)
     chain = ledger.check(state(w))
     assert (chain.seq, chain.entries[-1]) == (last.seq, last)
 
@@ -230,6 +230,22 @@ def test_nor_when_a_version_of_its_new_name_is_deleted() -> None:
     assert [q.version for q in w.status.quarantined] == ["3"]
 
 
+def test_nor_when_its_newest_version_is_deleted_before() -> None:
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    w.register("4", verdict=Verdict.FAIL)
+    w.run()
+    w.delete("4")
+    w.spec["model"] = "fleur"
+    w.broken.clear()
+    w.status = PromotionStatus(claim=w.status.claim)
+    w.run()
+    assert (w.status.champion_version, w.alias) == ("2", "2")
+    assert [q.version for q in w.status.quarantined] == ["3"]
+
+
 def test_a_copy_from_a_new_model_of_the_earlier_name_brings_no_ledger_with_it() -> None:
     other = grown()
     for version in "3456":
@@ -261,7 +277,7 @@ def test_a_key_of_which_nothing_is_believed_is_not_remembered(key: str, changed:
     w = grown()
     last = written(w)[-1]
     forged = structs.replace(last, seq=last.seq + 1, previous="sha256:of-nobody")
-    w.model_tags[HEAD] = ledger.encode_head(forged, key, {})
+    w.model_tags[HEAD] = ledger.encode_head(forged, LedgerState(signer=key), None)
     if changed:
         first = ledger.entry_tag_key("champion", 1)
         w.tag("1", **{first: w.versions["1"].tags[first].replace("Candidate", "Another")})
@@ -293,7 +309,9 @@ class Keyed(World):
         self.status = structs.replace(self.status, history=signed)
         (entry,) = (e for e in signed if e.seq == action.entry.seq)
         done = super().perform(MirrorEntry(entry))
-        self.model_tags[HEAD] = ledger.encode_head(entry, self.signer.public, {})
+        self.model_tags[HEAD] = ledger.encode_head(
+            entry, LedgerState(signer=self.signer.public), None
+        )
         return done
 
     def _intended(self, to: str) -> bool:

@@ -8,7 +8,7 @@ from podium.api.decision import DecisionAction
 from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.engine import ledger
 from podium.engine.observation import Claim
-from tests.unit.engine.iris import GATE, PINNED, TARGET, grown, world
+from tests.unit.engine.iris import GATE, PINNED, TARGET, grown, moves, world
 from tests.unit.engine.world import World
 
 APPROVAL = {"required": 1, "excludeAuthors": False}
@@ -61,8 +61,8 @@ def test_a_model_that_gets_the_name_of_another_brings_its_own_ledger(days: int) 
     assert (w.alias, w.status.champion_version, w.phase) == ("1", "1", "Rejected")
 
 
-def test_the_ledger_of_another_cluster_on_the_new_model_is_not_ours() -> None:
-    """It was there first; our claim is older."""
+def test_the_ledger_of_another_cluster_on_the_new_model_is_read_after_a_release() -> None:
+    """It was there first; our claim is older, their key is not ours."""
     w = grown()
     w.create_again()
     other = world()
@@ -70,13 +70,17 @@ def test_the_ledger_of_another_cluster_on_the_new_model_is_not_ours() -> None:
     other.register("1")
     other.run()
     w.versions, w.aliases, w.model_tags = other.versions, other.aliases, other.model_tags
+    head = ledger.head_tag_key("champion")
+    w.model_tags[head] = w.model_tags[head].replace('"key":"key"', '"key":"theirs"')
     theirs = Claim("c2", "ns", "p", w.now)
     w.model_tags[ledger.owner_tag_key("champion")] = ledger.encode_claim(theirs)
     w.register("2", verdict=Verdict.FAIL)
     w.now += timedelta(minutes=5)
     w.run(400)
-    assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "Rejected")
-    assert "Recreated" in actions(w)
+    assert (w.alias, w.condition("Stalled")) == ("1", ("True", "LedgerBroken"))
+    w.say(DecisionAction.RELEASE)
+    w.run(400)
+    assert (w.alias, w.status.champion_version, w.phase) == ("1", "1", "Rejected")
 
 
 def test_a_status_of_before_finds_the_ledger_of_the_promotion_that_took_its_place() -> None:
@@ -91,7 +95,7 @@ def test_a_status_of_before_finds_the_ledger_of_the_promotion_that_took_its_plac
     w.status = before
     w.now += timedelta(minutes=5)
     w.run(400)
-    assert (w.alias, w.phase) == ("1", "Rejected")
+    assert (w.alias, w.served(), w.status.champion_version) == ("1", {"1"}, "1")
 
 
 @pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
@@ -237,19 +241,90 @@ def test_a_registry_that_was_moved_with_its_tags_is_the_same() -> None:
     assert w.status.model_created_at == w.created_at
 
 
-def test_an_older_answer_is_not_another_model() -> None:
-    """Of a replica, before the ledger of the new one was written."""
+def test_older_answers_of_a_replica_move_nothing() -> None:
+    """Before and after the ledger of the new model was written."""
     w = grown()
-    tags, created = w.model_tags, w.created_at
+    older, created = (w.versions, w.aliases, w.model_tags), w.created_at
     w.create_again()
-    w.steps(400)
-    new, since = w.model_tags, w.created_at
-    for _ in range(3):
-        w.model_tags, w.created_at = tags, created
+    w.register("1", verdict=Verdict.PENDING)
+    newer, since = (w.versions, w.aliases, w.model_tags), w.created_at
+    w.log.clear()
+    for n in range(40):
+        if n % 3:
+            newer = (w.versions, w.aliases, w.model_tags)
+        (w.versions, w.aliases, w.model_tags), w.created_at = older, created
         w.step()
-        w.model_tags, w.created_at = {k: v for k, v in new.items() if "ledger" not in k}, since
+        older = (w.versions, w.aliases, w.model_tags)
+        (w.versions, w.aliases, w.model_tags), w.created_at = newer, since
         w.step()
-    assert (actions(w).count("Recreated"), w.status.model_created_at) == (1, since)
+    assert moves(w) == []
+    w.verdicts["1"] = Verdict.FAIL
+    w.run()
+    assert (w.alias, w.status.champion, w.status.model_created_at) == (None, None, since)
+
+
+@pytest.mark.parametrize("limit", [1, 10])
+def test_a_standby_and_back_is_the_same_model(limit: int) -> None:
+    """Made from the tags; there, more came than status shows. So it is not there after it."""
+    w = grown(historyLimit=limit)
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    first = (dict(w.versions), dict(w.aliases), dict(w.model_tags)), w.created_at
+    w.created_at += timedelta(days=30)
+    for version in range(4, 20):
+        w.register(str(version), verdict=Verdict.FAIL)
+        w.run()
+    (w.versions, w.aliases, w.model_tags), w.created_at = first
+    w.broken.clear()
+    w.spec["candidate"] = {"alias": "challenger"}
+    w.aliases["challenger"] = "3"
+    w.run()
+    assert "Recreated" not in actions(w)
+    assert (w.alias, [q.version for q in w.status.quarantined]) == ("2", ["3"])
+    w.now += timedelta(days=20)
+    w.model_tags.pop(ledger.head_tag_key("champion"))
+    w.run()
+    assert "Recreated" not in actions(w)
+    assert (w.alias, [q.version for q in w.status.quarantined]) == ("2", ["3"])
+
+
+def test_the_model_of_before_is_known_again() -> None:
+    """An address of the wrong server, mended after a while; or a name that goes there and back."""
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    before = (w.versions, w.aliases, w.model_tags), w.created_at
+    w.create_again()
+    w.register("1")
+    w.run()
+    assert (w.alias, w.status.quarantined) == ("1", ())
+    (w.versions, w.aliases, w.model_tags), w.created_at = before
+    w.broken.clear()
+    w.spec["candidate"] = {"alias": "challenger"}
+    w.aliases["challenger"] = "3"
+    w.now += timedelta(minutes=5)
+    w.run()
+    assert (w.alias, w.served(), w.status.champion_version) == ("2", {"2"}, "2")
+    assert [q.version for q in w.status.quarantined] == ["3"]
+
+
+def test_a_persons_hold_outlives_a_model_that_gets_the_name_of_another() -> None:
+    other = world(model="iris-next")
+    for version in "1234":
+        other.register(version)
+        other.run()
+    w = grown()
+    w.say(DecisionAction.HOLD)
+    w.run()
+    w.versions, w.aliases, w.model_tags = other.versions, other.aliases, other.model_tags
+    w.model_tags.pop(ledger.owner_tag_key("champion"))
+    w.created_at += timedelta(days=1)
+    w.register("5")
+    w.now += timedelta(minutes=5)
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("4", ("True", "Held"))
 
 
 def test_a_server_that_does_not_say_when_it_was_created_is_believed() -> None:

@@ -13,7 +13,7 @@ from podium.api.values import write
 from podium.engine.decision import Action, Decision, MirrorEntry
 
 _DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{8,}\b")
-_ENTRIES = frozenset({"history", "ledgerHead", "ledgerSeq"})
+_ENTRIES = frozenset({"history", "ledgerHead", "ledgerID", "ledgerSeq"})
 _SAME = frozenset({"alias", "hash", "model", "operator", "previous", "spec", "time"})  # of entries
 
 

@@ -347,8 +347,8 @@ class World:
                     self._tag(entry.to, {key: value})
                 else:
                     self.model_tags[key] = value
-                names = self._look(complete=True).ledger.former_names
-                head = ledger.encode_head(entry, SIGNER, names)
+                there = self._look(complete=True).ledger
+                head = ledger.encode_head(entry, there, self.status.ledger_id)
                 self.model_tags[ledger.head_tag_key(alias)] = head
             case TagVersion(version, pairs):
                 self._tag(version, dict(pairs))

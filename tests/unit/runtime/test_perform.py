@@ -260,7 +260,13 @@ async def test_a_head_never_goes_back() -> None:
     newer = LedgerEntry(
         seq=4, time=NOW, action=EntryAction.HELD, model="churn", alias="champion", hash="h"
     )
-    mlflow = Mlflow(tags={ledgers.head_tag_key("champion"): ledgers.encode_head(newer, "key", {})})
+    mlflow = Mlflow(
+        tags={
+            ledgers.head_tag_key("champion"): ledgers.encode_head(
+                newer, LedgerState(signer="key"), None
+            )
+        }
+    )
     await performer(mlflow).perform(MirrorEntry(ENTRY))
     assert mlflow.written == []
 

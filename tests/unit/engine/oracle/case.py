@@ -81,7 +81,9 @@ def behind(seen: Observation) -> bool:
     head = (seen.ledger.head_seq, seen.ledger.head_hash)
     own = (seen.status.ledger_seq, seen.status.ledger_head)
     beyond = any(entry.seq > max(head[0], own[0]) for entry in seen.ledger.entries)
-    return beyond or head[0] > own[0] or (head[0] == own[0] and head[1] != own[1])
+    ids = (seen.status.ledger_id, seen.ledger.ledger_id)
+    another = None not in ids and ids[0] != ids[1]
+    return another or beyond or head[0] > own[0] or (head[0] == own[0] and head[1] != own[1])
 
 
 def appended(seen: Observation, after: PromotionStatus) -> tuple[LedgerEntry, ...]:

@@ -106,16 +106,13 @@ def every_step_is_in_the_ledger(c: Case) -> None:
 
 
 def begins_anew_with_another_model(c: Case) -> None:
-    """Created at another time, and without our ledger. Nothing counts then but claim and hold."""
+    """Created at another time, and without a ledger. Nothing counts then but claim and hold."""
     known, created = c.before.model_created_at, c.seen.model and c.seen.model.created_at
-    links = {c.before.ledger_head, *(h for e in c.before.history for h in (e.hash, e.previous))}
-    same = c.seen.ledger.head_hash is not None and c.seen.ledger.head_hash in links
-    another = bool(known and created and created != known and not same)
+    another = bool(known and created and created != known and c.seen.ledger.head_hash is None)
     if c.restored:
         assert c.after.model_created_at in (known, created), "read back from this model"
         return
-    later = created and (known is None or created > known)
-    kept = created if c.anew or (later and not another) else known
+    kept = created if created and (c.anew or not another) else known
     assert c.after.model_created_at == kept, "forgets which model it is about"
     if standing_still(c.seen) or not c.before.claim or not c.before.claim.confirmed:
         return
