@@ -29,6 +29,7 @@ from podium.engine.steps import clip
 PREFIX = "podium.dev/"
 FORMER_SIGNERS = 10  # in status
 LONGEST_KEY = 256  # there; what stands in the head may be anybody's
+LONGEST_ID = 128
 
 
 def alias_hash(alias: str) -> str:
@@ -268,10 +269,15 @@ def _parse_head(text: str | None) -> LedgerState:
             head_hash=str(raw["hash"]),
             head_signer=str(raw["key"]),
             former_names={str(name): int(seq) for name, seq in raw.get("names", {}).items()},
-            ledger_id=str(raw["id"]) if "id" in raw else None,
+            ledger_id=_id(raw.get("id")),
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return LedgerState()
+
+
+def _id(raw: object) -> str | None:
+    """None for what no Podium wrote: status takes 128 characters."""
+    return raw if isinstance(raw, str) and 0 < len(raw) <= LONGEST_ID else None
 
 
 def _parse_entries(texts: Iterable[str]) -> Iterable[LedgerEntry]:

@@ -17,6 +17,7 @@ from podium.engine import ledger
 from podium.engine.attempts import held_by_person
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
+from podium.engine.restoring import behind
 from podium.engine.steps import persist, warning
 
 
@@ -56,9 +57,10 @@ def begin_anew(seen: Observation, now: datetime) -> Decision | None:
 
 
 def with_creation_time(seen: Observation, status: PromotionStatus) -> PromotionStatus:
-    """Remembers which model the status is about, but for `begin_anew` to find."""
+    """Remembers which model the status is about, but for `begin_anew` to find. While a ledger is
+    to be read back status is about the one of before: `replay` says it then."""
     created = _created(seen)
-    if created is None or _recreated(seen):
+    if created is None or _recreated(seen) or behind(seen):
         return status
     return replace(status, model_created_at=created)
 

@@ -22,7 +22,7 @@ from podium.api.promotion_status import (
 )
 from podium.api.reasons import Reason
 from podium.engine import ledger
-from podium.engine.attempts import QUARANTINE_SHOWN, REASON_SHOWN, held_by_person
+from podium.engine.attempts import QUARANTINE_SHOWN, REASON_SHOWN, held_by_person, move_id
 from podium.engine.candidate import BECAME_CHAMPION
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
@@ -71,9 +71,13 @@ def behind(seen: Observation) -> bool:
 
 
 def _another_ledger(seen: Observation) -> bool:
-    """The model is another one, or the one of before again: what is there is what counts."""
+    """The model is another one, or the one of before again: what is there is what counts. Where
+    status or head was written before ledgers had an id, the model's creation time tells."""
     own, there = seen.status.ledger_id, seen.ledger.ledger_id
-    return None not in (own, there) and own != there
+    if own and there:
+        return own != there
+    known, created = seen.status.model_created_at, seen.model.created_at if seen.model else None
+    return bool(seen.ledger.head_hash and known and created and known != created)
 
 
 def trusted_keys(seen: Observation) -> frozenset[str]:
@@ -107,7 +111,7 @@ def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionSt
     entries = chain.entries
     status = PromotionStatus(
         claim=seen.status.claim,
-        candidate=seen.status.candidate,
+        candidate=None if _another_ledger(seen) else seen.status.candidate,
         conditions=seen.status.conditions,
         history=entries[-seen.spec.history_limit :],
         ledger_seq=chain.seq,
@@ -125,9 +129,21 @@ def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionSt
     counting = ledger.of_this_model(entries)
     for entry in counting:
         status = _after(seen, status, entry)
-    hold = held_by_person(seen.status) if _another_ledger(seen) else None
-    unfinished = _unfinished(seen, counting, status, now)
-    return replace(status, attempt=unfinished, hold=hold or status.hold)
+    status = replace(status, attempt=_unfinished(seen, counting, status, now))
+    return _carried_over(seen, status, now) if _another_ledger(seen) else status
+
+
+def _carried_over(seen: Observation, status: PromotionStatus, now: datetime) -> PromotionStatus:
+    """A person's hold outlives the model. And what runs has loaded another model: without a move
+    of its own the champion would look served."""
+    champion, hold = status.champion, held_by_person(seen.status)
+    if champion and champion.move_id is None:
+        moved = move_id(seen, now, f"serve {champion.version}")
+        status = replace(status, champion=replace(champion, move_id=moved))
+    if hold is None or held_by_person(status):
+        return status
+    status = ledger.append(seen, status, now, EntryAction.HELD, reason=hold.reason)
+    return replace(status, hold=hold)
 
 
 def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> PromotionStatus:

@@ -1,8 +1,11 @@
 """A registered model that is deleted and created again under its name: version 1 is another one."""
 
+import json
+from dataclasses import replace as replaced
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from podium.api.decision import DecisionAction
 from podium.api.promotion_status import PromotionStatus, Verdict
@@ -310,6 +313,14 @@ def test_the_model_of_before_is_known_again() -> None:
     assert [q.version for q in w.status.quarantined] == ["3"]
 
 
+def swap(w: World, other: World, days: int = 1) -> None:
+    """Another model gets the name."""
+    w.versions, w.aliases, w.model_tags = other.versions, other.aliases, other.model_tags
+    w.model_tags.pop(ledger.owner_tag_key("champion"))
+    w.created_at += timedelta(days=days)
+    w.now += timedelta(days=days)
+
+
 def test_a_persons_hold_outlives_a_model_that_gets_the_name_of_another() -> None:
     other = world(model="iris-next")
     for version in "1234":
@@ -318,13 +329,90 @@ def test_a_persons_hold_outlives_a_model_that_gets_the_name_of_another() -> None
     w = grown()
     w.say(DecisionAction.HOLD)
     w.run()
-    w.versions, w.aliases, w.model_tags = other.versions, other.aliases, other.model_tags
-    w.model_tags.pop(ledger.owner_tag_key("champion"))
-    w.created_at += timedelta(days=1)
+    swap(w, other)
     w.register("5")
-    w.now += timedelta(minutes=5)
     w.run()
     assert (w.alias, w.condition("Stalled")) == ("4", ("True", "Held"))
+    w.status = PromotionStatus()
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("4", ("True", "Held"))
+
+
+@pytest.mark.parametrize("unknown", ["in status", "in the head"])
+def test_a_ledger_from_before_ledgers_had_an_id_is_told_by_the_creation_time(unknown: str) -> None:
+    other = world(model="iris-next")
+    other.register("1")
+    other.run()
+    w = grown()
+    if unknown == "in status":
+        w.status = replace(w.status, ledger_id=None)
+    else:
+        head = ledger.head_tag_key("champion")
+        known = json.loads(other.model_tags[head])
+        del known["id"]
+        other.model_tags[head] = json.dumps(known)
+    swap(w, other)
+    w.register("2", verdict=Verdict.FAIL)
+    w.run(400)
+    assert (w.alias, w.status.champion_version) == ("1", "1")
+
+
+def test_a_ledger_that_is_not_trusted_and_then_removed_leaves_another_model() -> None:
+    other = world(model="iris-next")
+    other.register("1")
+    other.run()
+    head = ledger.head_tag_key("champion")
+    other.model_tags[head] = other.model_tags[head].replace('"key":"key"', '"key":"theirs"')
+    w = grown()
+    swap(w, other)
+    w.register("2", verdict=Verdict.FAIL)
+    w.run()
+    assert w.condition("Stalled") == ("True", "LedgerBroken")
+    w.model_tags.pop(head)
+    for version in w.versions:
+        w.versions[version] = replaced(w.versions[version], tags={})
+    w.run(400)
+    assert "Recreated" in actions(w)
+    assert (w.alias, w.status.champion_version) == ("1", "1")  # tried, and passed
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+def test_what_runs_has_loaded_the_other_model(target: dict[str, object]) -> None:
+    other = world(model="iris-next", targets=[target])
+    for version in "12":
+        other.register(version)
+    other.aliases["champion"] = "2"
+    other.run()
+    assert [entry.action.value for entry in other.status.history] == ["Adopted"]
+    w = grown(targets=[target])
+    before = w.deployments["api"].move_id
+    swap(w, other)
+    w.run()
+    assert (w.alias, w.condition("Ready")) == ("2", ("True", "ChampionServed"))
+    assert w.deployments["api"].move_id not in (None, before)
+
+
+def test_a_soak_of_the_other_model_does_not_count() -> None:
+    other = grown(model="iris-next")
+    w = grown()
+    w.register("3", verdict=Verdict.FAIL)
+    w.run()
+    swap(w, other, days=3)
+    w.register("3", verdict=Verdict.FAIL)
+    since = w.now
+    w.run()
+    assert w.status.candidate is not None
+    assert w.status.candidate.since >= since
+
+
+@pytest.mark.parametrize("odd", ["", "x" * 1000, 7])
+def test_an_odd_id_in_the_head_is_none(odd: object) -> None:
+    w = grown()
+    head = ledger.head_tag_key("champion")
+    w.model_tags[head] = json.dumps({**json.loads(w.model_tags[head]), "id": odd})
+    before = w.status
+    w.run()
+    assert (w.status.ledger_id, w.status.ledger_seq) == (before.ledger_id, before.ledger_seq)
 
 
 def test_a_server_that_does_not_say_when_it_was_created_is_believed() -> None:

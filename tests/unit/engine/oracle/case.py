@@ -82,7 +82,9 @@ def behind(seen: Observation) -> bool:
     own = (seen.status.ledger_seq, seen.status.ledger_head)
     beyond = any(entry.seq > max(head[0], own[0]) for entry in seen.ledger.entries)
     ids = (seen.status.ledger_id, seen.ledger.ledger_id)
-    another = None not in ids and ids[0] != ids[1]
+    known, created = seen.status.model_created_at, seen.model and seen.model.created_at
+    other_time = bool(head[1] and known and created and known != created)
+    another = ids[0] != ids[1] if all(ids) else other_time
     return another or beyond or head[0] > own[0] or (head[0] == own[0] and head[1] != own[1])
 
 
