@@ -258,7 +258,8 @@ def former_signers(status: PromotionStatus, own: str, *signed: str | None) -> tu
 def unmirrored(seen: Observation) -> tuple[LedgerEntry, ...]:
     """Entries of the status that MLflow does not have yet, oldest first."""
     history = seen.status.history
-    return tuple(entry for entry in history if entry.seq > mirrored(seen, history))
+    there = mirrored(seen, history)
+    return tuple(entry for entry in history if entry.seq > there)
 
 
 def _parse_head(text: str | None) -> LedgerState:
