@@ -78,6 +78,7 @@ def entered(
         phase=phase,
         phase_started_at=now,
         deadline=now + limit if limit is not None else None,
+        gates=tuple(replace(gate, silent_since=None) for gate in attempt.gates),
         reason=None,
         message="",
     )

@@ -242,7 +242,7 @@ def append(
         history=history[-keep:],
         ledger_seq=entry.seq,
         ledger_head=entry.hash,
-        ledger_id=status.ledger_id or entry.hash,
+        ledger_id=status.ledger_id or seen.ledger.ledger_id or entry.hash,
         signer=seen.ledger.signer or status.signer,
         former_signers=former_signers(status, seen.ledger.signer, status.signer),
     )

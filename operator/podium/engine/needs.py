@@ -5,9 +5,10 @@ At rest nothing is read: ten thousand promotions that are well cost no request (
 
 from datetime import datetime
 
+from podium.api.promotion import Stage
 from podium.api.promotion_status import Phase
 from podium.engine import serving, stages, tags
-from podium.engine.candidate import block, select
+from podium.engine.candidate import BECAME_CHAMPION, block, select
 from podium.engine.decision import Needs
 from podium.engine.drifting import was_elsewhere
 from podium.engine.observation import Observation
@@ -59,11 +60,25 @@ def well(seen: Observation) -> bool:
 
 
 def _asks_for_more(seen: Observation) -> bool:
-    """Whether the selector may mean a version that is not among those known so far: at first
-    sight only the newest of each stage are."""
+    """Whether a version may matter that is not among those known so far: at first sight only the
+    newest of each stage are."""
     selector = seen.spec.candidate
-    if selector is None or seen.model is None or seen.model.complete:
+    if seen.model is None or seen.model.complete:
+        return False
+    if seen.model.stages_supported and _predecessor_is_hidden(seen):
+        return True
+    if selector is None:
         return False
     if selector.version is not None:
         return seen.version(selector.version) is None
     return selector.latest is not None and bool(selector.latest.match_tags)
+
+
+def _predecessor_is_hidden(seen: Observation) -> bool:
+    """It is Archived. Not among the newest of each stage, it may be in Production again, where
+    the champion is newer: somebody put it there while no operator ran."""
+    if seen.spec.stage is not Stage.PRODUCTION:
+        return False
+    became = (e for e in reversed(seen.status.history) if e.action in BECAME_CHAMPION)
+    entry = next(became, None)
+    return bool(entry and entry.from_version and seen.version(entry.from_version) is None)

@@ -77,7 +77,9 @@ def _another_ledger(seen: Observation) -> bool:
     if own and there:
         return own != there
     known, created = seen.status.model_created_at, seen.model.created_at if seen.model else None
-    return bool(seen.ledger.head_hash and known and created and known != created)
+    head = seen.ledger.head_hash
+    unlike = head is not None and head != seen.status.ledger_head
+    return bool(unlike and known and created and known != created)
 
 
 def trusted_keys(seen: Observation) -> frozenset[str]:
@@ -140,7 +142,11 @@ def _carried_over(seen: Observation, status: PromotionStatus, now: datetime) -> 
     if champion and champion.move_id is None:
         moved = move_id(seen, now, f"serve {champion.version}")
         status = replace(status, champion=replace(champion, move_id=moved))
-    if hold is None or held_by_person(status):
+    released = any(
+        hold and e.action is EntryAction.RELEASED and e.to is None and e.time > hold.since
+        for e in status.history
+    )
+    if hold is None or released or held_by_person(status):
         return status
     status = ledger.append(seen, status, now, EntryAction.HELD, reason=hold.reason)
     return replace(status, hold=hold)

@@ -197,7 +197,7 @@ class Gatherer:
         ledger = ledgers.parse_ledger(
             seen.spec.model, seen.spec.alias, model.tags, tags, signer.public
         )
-        trusted = trusted_keys(replace(seen, ledger=ledger))
+        trusted = trusted_keys(replace(seen, model=state, ledger=ledger))
         ledger = replace(ledger, bad_signatures=self._verifier.bad(ledger.entries, trusted))
         claim = ledgers.parse_claim(model.tags.get(ledgers.owner_tag_key(seen.spec.alias)))
         seen = replace(seen, model=state, ledger=ledger, claim=claim)

@@ -209,8 +209,8 @@ class Trial:
             await replica.stop()
 
     async def _at_rest(self) -> None:
-        """I8: no write, and no more requests than polls."""
-        if any(isinstance(one, Away | CutOff) for one in self.schedule.injections):
+        """I8: no write, and no more requests than polls. A lost event is found by a LIST."""
+        if any(isinstance(one, Away | CutOff | Event) for one in self.schedule.injections):
             await asyncio.sleep(RECOVERY_SECONDS)
         late = [one.by for one in self.schedule.injections if isinstance(one, Lags)]
         late += [one.seconds for one in self.schedule.injections if isinstance(one, OnCall)]

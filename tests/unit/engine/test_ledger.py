@@ -353,6 +353,29 @@ def test_what_was_signed_with_an_earlier_key_still_counts(lost: str) -> None:
     assert w.alias == "1"
 
 
+def test_a_key_that_leaked_is_trusted_no_more_once_it_is_taken_out_of_status() -> None:
+    """As docs/operations.md has it: another Secret, then status without the old key."""
+    w = Keyed(grown(historyLimit=2).spec)
+    leaked = w.signer
+    for version in "123":
+        w.register(version)
+        w.run()
+    w.signer = Signer(Ed25519PrivateKey.generate())
+    assert leaked.public in trusted_keys(w.observe())
+    w.status = structs.replace(w.status, signer=None, former_signers=())
+    w.register("4", verdict=Verdict.FAIL)
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("3", ("False", "CandidateBlocked"))
+    assert trusted_keys(w.observe()) == {w.signer.public}
+    w.status = PromotionStatus()
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("3", ("True", "LedgerBroken"))
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("3", ("False", "CandidateBlocked"))
+    assert trusted_keys(w.observe()) == {w.signer.public}
+
+
 def test_below_a_gap_only_what_is_well_signed_counts() -> None:
     found = state(grown())
     stranger = structs.replace(found.entries[1], previous="sha256:of-nobody")

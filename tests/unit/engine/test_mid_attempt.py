@@ -288,6 +288,30 @@ def test_a_gate_is_silent_for_its_own_time_only(looks: list[tuple[float, str]]) 
     assert w.phase == "Expired"
 
 
+def test_what_a_gate_was_silent_before_approval_was_asked_again_does_not_count() -> None:
+    w = grown(approval={"required": 1, "excludeAuthors": False}, gates=[{**GATE, "deadline": "2h"}])
+    w.register("3")
+    w.until("AwaitingApproval")
+    w.gate_verdicts["accuracy"] = Verdict.ERROR
+    attempt = w.status.active
+    assert attempt is not None
+    said = {"attempt_id": attempt.id, "evidence_digest": attempt.evidence_digest}
+    w.say(DecisionAction.APPROVE, by="ann", **said)
+    w.steps(6)
+    w.spec = {**w.spec, "approval": {"required": 2, "excludeAuthors": False}}
+    w.steps(3)
+    assert w.phase == "AwaitingApproval"
+    w.gate_verdicts.clear()
+    w.now += timedelta(hours=3)
+    w.steps(3)
+    w.say(DecisionAction.APPROVE, by="bob", **said)
+    w.gate_verdicts["accuracy"] = Verdict.ERROR
+    w.steps(5)
+    w.gate_verdicts.clear()
+    w.run()
+    assert (w.alias, w.phase) == ("3", "Promoted")
+
+
 def test_a_rehearsal_that_cannot_be_asked_changes_nothing_of_it() -> None:
     rehearsal = {**GATE, "name": "rehearsal", "dryRun": True}
     w, _ = waiting_for_its_deployment(gates=[{**GATE, "deadline": "2h"}, rehearsal])

@@ -357,6 +357,67 @@ def test_a_ledger_from_before_ledgers_had_an_id_is_told_by_the_creation_time(unk
     assert (w.alias, w.status.champion_version) == ("1", "1")
 
 
+def forget_the_id(w: World, *, head: bool = False) -> None:
+    """As an operator leaves it that does not know the field, or a CRD without it."""
+    w.status = replace(w.status, ledger_id=None)
+    if head:
+        key = ledger.head_tag_key("champion")
+        known = json.loads(w.model_tags[key])
+        del known["id"]
+        w.model_tags[key] = json.dumps(known)
+
+
+def test_an_id_that_status_lost_is_that_of_the_head() -> None:
+    w = grown(approval=APPROVAL)
+    w.register("3")
+    w.until("AwaitingApproval")
+    forget_the_id(w)
+    before = w.status.ledger_seq
+    attempt = w.status.active
+    assert attempt is not None
+    w.say(
+        DecisionAction.APPROVE,
+        attempt_id=attempt.id,
+        evidence_digest=attempt.evidence_digest,
+        by="ann",
+    )
+    w.run()
+    assert (w.alias, w.phase) == ("3", "Promoted")
+    assert actions(w)[before:] == ["Approved", "PromoteIntent", "Promoted"]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with an id", "without"])
+def test_a_registry_that_is_moved_in_mid_attempt_is_the_same(known: bool) -> None:
+    w = grown(approval=APPROVAL)
+    w.register("3")
+    w.until("AwaitingApproval")
+    if not known:
+        forget_the_id(w, head=True)
+    before = w.status.attempt
+    w.created_at += timedelta(hours=1)
+    w.steps(10)
+    assert before is not None and w.status.attempt is not None
+    assert w.status.attempt.id == before.id
+    assert "Restored" not in {e.reason.value for e in w.events}
+
+
+def test_a_hold_that_was_released_since_does_not_come_back_with_an_older_status() -> None:
+    w = grown()
+    w.say(DecisionAction.HOLD)
+    w.run()
+    snapshot = w.status
+    w.create_again()
+    w.register("1")
+    w.run()
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    assert (w.alias, w.status.hold) == ("1", None)
+    w.status = snapshot
+    w.now += timedelta(minutes=5)
+    w.run()
+    assert (w.alias, w.status.hold, w.condition("Stalled")[0]) == ("1", None, "False")
+
+
 def test_a_ledger_that_is_not_trusted_and_then_removed_leaves_another_model() -> None:
     other = world(model="iris-next")
     other.register("1")

@@ -247,3 +247,18 @@ def test_or_the_archived_one_is_taken_if_the_spec_says_so() -> None:
     w.register("2")
     w.run(400)
     assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
+
+
+def test_what_was_put_back_into_production_while_no_operator_ran_is_archived() -> None:
+    """MLflow names only the newest of each stage, and that is the champion."""
+    w = grown()
+    w.to_stage("1", Stage.PRODUCTION)
+    w.restarted = True
+    w.run()
+    assert w.stages() == {"1": "Archived", "2": "Production"}
+
+
+def test_after_a_restart_nothing_is_read_where_the_champion_before_is_archived() -> None:
+    w = grown()
+    w.restarted = True
+    assert not w.observe().model.complete  # type: ignore[union-attr]
