@@ -4,7 +4,7 @@ A promotion that was deleted and re-created, or whose status was wiped, or an et
 from an older snapshot, must not repeat what was rolled back meanwhile.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -132,24 +132,34 @@ def replay(seen: Observation, chain: ledger.Chain, now: datetime) -> PromotionSt
     for entry in counting:
         status = _after(seen, status, entry)
     status = replace(status, attempt=_unfinished(seen, counting, status, now))
-    return _carried_over(seen, status, now) if _another_ledger(seen) else status
+    return _carried_over(seen, entries, status, now) if _another_ledger(seen) else status
 
 
-def _carried_over(seen: Observation, status: PromotionStatus, now: datetime) -> PromotionStatus:
+def _carried_over(
+    seen: Observation, entries: Sequence[LedgerEntry], status: PromotionStatus, now: datetime
+) -> PromotionStatus:
     """A person's hold outlives the model. And what runs has loaded another model: without a move
     of its own the champion would look served."""
     champion, hold = status.champion, held_by_person(seen.status)
     if champion and champion.move_id is None:
         moved = move_id(seen, now, f"serve {champion.version}")
         status = replace(status, champion=replace(champion, move_id=moved))
-    released = any(
-        hold and e.action is EntryAction.RELEASED and e.to is None and e.time > hold.since
-        for e in status.history
-    )
-    if hold is None or released or held_by_person(status):
+    if hold is None or held_by_person(status) or _released_there(entries, hold):
         return status
     status = ledger.append(seen, status, now, EntryAction.HELD, reason=hold.reason)
     return replace(status, hold=hold)
+
+
+def _released_there(entries: Sequence[LedgerEntry], hold: HoldStatus) -> bool:
+    """Whether that ledger was given this very hold before, and a person lifted it since."""
+    given = (n for n, e in enumerate(entries) if _carries(e, hold))
+    later = entries[next(given, len(entries)) :]
+    return any(e.action is EntryAction.RELEASED and e.to is None for e in later)
+
+
+def _carries(entry: LedgerEntry, hold: HoldStatus) -> bool:
+    carried = entry.action is EntryAction.HELD and entry.decision is None
+    return carried and entry.reason == hold.reason and entry.time >= hold.since
 
 
 def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> PromotionStatus:

@@ -168,8 +168,8 @@ class Checks:
         if champion is None and ready in ("False/NoCandidate", "False/CandidateBlocked"):
             return []  # the selector finds nothing that may be served, and a better one is awaited
         pinned = state.promotion["spec"].get("candidate", {}).get("version")
-        if champion is None and ready == "False/VersionNotFound" and pinned not in state.versions:
-            return []  # somebody pinned what is not there
+        if not state.versions and pinned and ready == "False/VersionNotFound":
+            return []  # somebody pinned what is not there, and nothing else is
         if phase == "AwaitingApproval" and champion not in state.versions:
             return []  # nothing to serve meanwhile, and a person is asked
         if not ready.startswith("True"):

@@ -401,8 +401,9 @@ def test_a_registry_that_is_moved_in_mid_attempt_is_the_same(known: bool) -> Non
     assert "Restored" not in {e.reason.value for e in w.events}
 
 
-def test_a_hold_that_was_released_since_does_not_come_back_with_an_older_status() -> None:
-    w = grown()
+@pytest.mark.parametrize("limit", [1, 10])
+def test_a_hold_that_was_released_since_does_not_come_back_with_an_older_status(limit: int) -> None:
+    w = grown(historyLimit=limit)
     w.say(DecisionAction.HOLD)
     w.run()
     snapshot = w.status
@@ -416,6 +417,22 @@ def test_a_hold_that_was_released_since_does_not_come_back_with_an_older_status(
     w.now += timedelta(minutes=5)
     w.run()
     assert (w.alias, w.status.hold, w.condition("Stalled")[0]) == ("1", None, "False")
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held there too", "a bare Release"])
+def test_a_release_of_the_other_model_lifts_no_hold_here(held: bool) -> None:
+    w = grown()
+    w.say(DecisionAction.HOLD)
+    w.run()
+    other = grown(model="iris-next")
+    other.now = w.now + timedelta(minutes=5)
+    for said in [DecisionAction.HOLD] * held + [DecisionAction.RELEASE]:
+        other.say(said)
+        other.run()
+    swap(w, other)
+    w.register("5")
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("2", ("True", "Held"))
 
 
 def test_a_ledger_that_is_not_trusted_and_then_removed_leaves_another_model() -> None:
