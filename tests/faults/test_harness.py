@@ -308,6 +308,24 @@ def test_the_alias_may_not_move_to_what_is_in_quarantine() -> None:
     assert there.violations == ["I3: the alias is moved to 2, which is in quarantine"]
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_an_entry_may_be_rewritten_once_and_only_if_it_came_after_its_status_was_lost(
+    late: bool,
+) -> None:
+    asked = Asked(System.MLFLOW, "post registered-models/set-tag", True, "x")
+    now = replace(state("1"), promotion={"status": {}})
+    there = Watch(cast(World, SimpleNamespace(state=lambda: now)), STORIES["rolled-back-in-baking"])
+    there.begin()
+    for by in ("who was killed", "the next leader", "a third"):
+        entry = json.dumps({"alias": "champion", "seq": 3, "hash": by})
+        now = replace(now, model={"tags": [{"key": "podium.dev/ledger/3", "value": entry}]})
+        if late and by == "who was killed":
+            there.came_late()
+        there.wrote(asked)
+    assert len(there.violations) == (1 if late else 2)
+    assert "I6: entry 3 of champion was rewritten" in there.violations[0]
+
+
 def test_nothing_may_move_for_a_deleted_promotion() -> None:
     asked = Asked(System.MLFLOW, "post registered-models/alias 2", True, "registered-models/alias")
     there = watch()

@@ -72,13 +72,19 @@ class Checks:
         self._away_since: dict[System, float] = {}
         self.violations: list[str] = []
         self._begun = False
+        self._began_as: str | None = None
         self._gated = True
         self._lease_deleted_at: float | None = None
         self._reads = FreshReads(story.loads)
 
     def begin(self) -> None:
         self._begun = True
+        self._began_as = self._uid()
         self._watch.begin()
+
+    def _uid(self) -> str | None:
+        """Of the promotion: made again, it has lost its status."""
+        return (self._world.state().promotion.get("metadata") or {}).get("uid")
 
     def away(self, system: System, gone: bool) -> None:
         if gone:
@@ -118,6 +124,8 @@ class Checks:
         if self._meddled:
             self._watch.story = replace(self._watch.story, good=self._passing())
         before = len(self._watch.violations)
+        if late and self._uid() != self._began_as:
+            self._watch.came_late()
         self._watch.wrote(asked)
         if asked.what == ALIAS:  # nothing is held back here for so long that it matters
             self._watch.moves_to(asked.value, self._world.state())
