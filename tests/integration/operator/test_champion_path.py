@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.integration.operator.conftest import Scene, deployment
+from tests.integration.operator.conftest import LEASE_NAMESPACE, Scene, deployment
 
 pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(240)]
 VERSION_MODE = [
@@ -178,3 +178,26 @@ def test_a_model_that_is_created_again_begins_anew(scene: Scene) -> None:
     assert scene.registry.stages(scene.model) == {"2": "Production"}
     actions = [entry["action"] for entry in scene.status()["history"]]
     assert actions[-4:] == ["Recreated", "Rejected", "PromoteIntent", "Promoted"]
+
+
+def test_a_key_that_leaked_is_taken_out_of_use(scene: Scene) -> None:
+    """As docs/operations.md says."""
+    promoted(scene, 0.91)
+    leaked = scene.status()["signer"]
+    scene.kubectl("delete", "secret", "podium-ledger-key", "-n", LEASE_NAMESPACE)
+    scene.operator.stop()
+    scene.operator.start()
+    scene.kubectl(
+        "patch",
+        "modelpromotion",
+        "p",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        '{"status": {"signer": null, "formerSigners": null}}',
+    )
+    version = scene.registry.register(scene.model, accuracy=0.95)
+    scene.wait_champion(version)
+    status = scene.status()
+    assert status["signer"] != leaked
+    assert "formerSigners" not in status
