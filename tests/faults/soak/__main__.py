@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cluster", default="soak", help="name of the test bed's cluster")
     parser.add_argument("--json", type=Path, default=Path("build/soak.json"))
-    parser.add_argument("--log", type=Path, help="where the operator's log goes")
+    parser.add_argument("--log", type=Path, default=Path("build/soak.log"))
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="podium-soak-") as folder,
@@ -75,8 +75,8 @@ def main() -> int:
         soak = Soak(made, given.minutes * 60, given.seed, given.pace)
         report = soak.run(console.print)
         report.violations += not_flat(report)
-        if given.log:
-            given.log.write_bytes(made.operator.log.read_bytes())
+        given.log.parent.mkdir(parents=True, exist_ok=True)
+        given.log.write_bytes(made.operator.log.read_bytes())
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(report.as_json(), indent=1))
     show(report)

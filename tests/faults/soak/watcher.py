@@ -7,6 +7,7 @@ known because everything by hand is noted before it is done.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.faults.mutated import oracle
@@ -75,7 +76,7 @@ class Watcher:
                 self._violated(quarter, f"I6: entry {entry['seq']} was rewritten")
         intents = {e.get("to") for e in oracle.ledger(state) if e["action"].endswith("Intent")}
         if state.alias and state.alias not in intents | set(quarter.moved_at):
-            self._violated(quarter, f"I6: the alias is at {state.alias} without an intent")
+            self._violated(quarter, f"I6: the alias is at {state.alias} without an intent", state)
         return state
 
     def whole_ledger(self, quarter: Quarter, state: State) -> list[str]:
@@ -94,10 +95,14 @@ class Watcher:
             for entry in _mirrored(self.town.state(quarter))
         )
 
-    def _violated(self, quarter: Quarter, what: str) -> None:
+    def _violated(self, quarter: Quarter, what: str, state: State | None = None) -> None:
         text = f"{quarter.name}: {what}"
-        if text not in self.violations:
-            self.violations.append(text)
+        if any(each.startswith(text) for each in self.violations):
+            return
+        if state:
+            there = [f"{e['seq']} {e['action']} {e.get('to')}" for e in oracle.ledger(state)]
+            text += f" at {datetime.now(UTC):%X}; {', '.join(there)}; status {state.status}"
+        self.violations.append(text)
 
 
 def _mirrored(state: State) -> list[dict[str, Any]]:
