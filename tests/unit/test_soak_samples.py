@@ -1,12 +1,17 @@
 """How a soak is planned, and how it judges whether memory is flat."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.faults.soak.outages import plan
 from tests.faults.soak.samples import Sample, flatness, of_last_process, rates
 from tests.faults.soak.soak import Report, not_flat
+from tests.faults.soak.town import Quarter, Town
+from tests.faults.soak.watcher import Watcher
+from tests.faults.world import State, World
 
 FIRST = Sample(0.0, 1, 60.0, 30, 8, 1.0, 0.0, 0.0, 0.0)
 
@@ -47,3 +52,22 @@ def test_everything_is_restarted_and_the_operator_lives_for_the_last_two_thirds(
     assert max(each.at for each in planned if each.what == "operator") < seconds / 3
     assert max(each.at for each in planned) < seconds
     assert planned == plan(seconds, seed=1)
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_model_that_is_given_up_while_it_is_looked_at_is_not_judged(given_up: bool) -> None:
+    quarter = Quarter("p", cast(World, None), False, False, False)
+    quarters = [quarter]
+
+    def torn(_: Quarter) -> State:
+        """The alias of before the model was deleted, the versions of after."""
+        if given_up:
+            quarters.clear()
+        model: dict[str, Any] = {"aliases": [{"alias": "champion", "version": "2"}]}
+        return State(promotion={}, deployments={}, pods=(), model=model, versions={})
+
+    watcher = Watcher(cast(Town, SimpleNamespace(quarters=quarters, state=torn)))
+    watcher.ledger(quarter)
+    assert bool(watcher.violations) is not given_up
+    if not given_up:
+        assert "I6: the alias is at 2 without an intent" in watcher.violations[0]

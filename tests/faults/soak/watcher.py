@@ -68,8 +68,12 @@ class Watcher:
             self._violated(quarter, f"I1: the Deployment serves {version}, which fails its gate")
 
     def ledger(self, quarter: Quarter) -> State:
-        """What was written stays as it was, and each move to a version has its intent."""
+        """What was written stays as it was, and each move to a version has its intent. A model
+        that was given up while it was looked at says nothing: its alias was read before it was
+        deleted, its versions with their entries after."""
         state = self.town.state(quarter)
+        if quarter not in self.town.quarters:
+            return state
         for entry in _mirrored(state):
             key = (quarter.name, entry["seq"])
             if self._entries.setdefault(key, entry["hash"]) != entry["hash"]:
