@@ -236,14 +236,17 @@ def deployment(name: str = "api", fault: str = "", env: list[dict[str, str]] | N
 
 @contextlib.contextmanager
 def api_server_killed(bed: Cluster) -> Iterator[None]:
-    """Away until the end of the block; then there again, and the nodes too."""
+    """Away until the end of the block; then there again, and the nodes and the controllers too."""
     bed.stop("kube-apiserver", grace=0)
     try:
         yield
     finally:
         bed.start("kube-apiserver")
         # After an outage kwok waits so long that its nodes count as lost, which no kubelet does.
-        bed.restart("kwok")
+        # And after a minute of it the controllers wait up to a minute before they look again; where
+        # they share a Lease, as in every real cluster, they lose it, end and are started again.
+        for name in ("kube-controller-manager", "kube-scheduler", "kwok"):
+            bed.restart(name)
         bed.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
 
 
