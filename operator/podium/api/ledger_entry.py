@@ -29,7 +29,7 @@ class EntryAction(StrEnum):
     APPROVED = "Approved"
     QUARANTINED = "Quarantined"
     HELD = "Held"
-    RELEASED = "Released"  # of a quarantine when `to` names a version, else of the hold
+    RELEASED = "Released"  # the quarantine of `to` (by a pin: the hold over it), else the hold
     RETRIED = "Retried"
     RECREATED = "Recreated"  # the registered model is another one: no entry before this counts
 

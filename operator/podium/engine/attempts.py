@@ -140,7 +140,8 @@ def turn_back(
     by: str | None = None,
 ) -> Decision:
     """Begins to roll back: where to, under which new move id, and what becomes of the version.
-    Intent, quarantine and hold are in the ledger before anything moves."""
+    Intent, quarantine and hold are in the ledger before anything moves; the hold before the
+    intent, since who reads status back in between must not go on without it."""
     drift = attempt.origin is Origin.DRIFT
     destination, inferred = (to, False) if to else destination_of(seen, attempt)
     if destination is None:
@@ -153,22 +154,22 @@ def turn_back(
             seen, now, attempt, Reason.NO_DESTINATION, text, quarantine=quarantine, hold=True
         )
     move = move_id(seen, now, f"back to {destination}")
+    why = f"{reason}: {message}"
     status = ledger.append(
         seen,
-        seen.status,
+        _held(seen, seen.status, now, attempt, why, by) if hold else seen.status,
         now,
         EntryAction.REVERT_INTENT if drift else EntryAction.ROLLBACK_INTENT,
         from_version=attempt.version,
         to=destination,
         attempt=attempt.id,
         move_id=move,
-        reason=f"{reason}: {message}",
+        reason=why,
         decision=decision,
         by=by,
     )
-    status = mark(
-        seen, status, now, attempt, reason, message, quarantine=quarantine, hold=hold, by=by
-    )
+    if quarantine:
+        status = _quarantined(seen, status, now, attempt, why)
     going = replace(
         entered(attempt, Phase.ROLLING_BACK, now, seen.spec.rollout.progress_deadline.delta),
         reason=reason.value,
@@ -216,47 +217,38 @@ def _refused(seen: Observation, version: str | None) -> bool:
     return entry is not None and is_verdict(entry)
 
 
-def mark(
+def _quarantined(
+    seen: Observation, status: PromotionStatus, now: datetime, attempt: AttemptStatus, why: str
+) -> PromotionStatus:
+    """In the ledger and in status."""
+    action, version = EntryAction.QUARANTINED, attempt.version
+    status = ledger.append(seen, status, now, action, to=version, attempt=attempt.id, reason=why)
+    item = QuarantineStatus(version=version, reason=clip(why, REASON_SHOWN), since=now)
+    others = tuple(q for q in status.quarantined if q.version != version)
+    return replace(status, quarantined=(*others, item)[-QUARANTINE_SHOWN:])
+
+
+def _held(
     seen: Observation,
     status: PromotionStatus,
     now: datetime,
     attempt: AttemptStatus,
-    reason: Reason,
-    message: str,
-    *,
-    quarantine: bool,
-    hold: bool,
+    why: str,
     by: str | None = None,
 ) -> PromotionStatus:
-    """Quarantine and hold, in the ledger and in status."""
-    why = f"{reason}: {message}"
-    if quarantine:
-        status = ledger.append(
-            seen,
-            status,
-            now,
-            EntryAction.QUARANTINED,
-            to=attempt.version,
-            attempt=attempt.id,
-            reason=why,
-        )
-        item = QuarantineStatus(version=attempt.version, reason=clip(why, REASON_SHOWN), since=now)
-        others = tuple(q for q in status.quarantined if q.version != attempt.version)
-        status = replace(status, quarantined=(*others, item)[-QUARANTINE_SHOWN:])
-    if hold:
-        status = ledger.append(
-            seen,
-            status,
-            now,
-            EntryAction.HELD,
-            from_version=attempt.version,
-            attempt=attempt.id,
-            reason=why,
-            by=by,
-        )
-        held = HoldStatus(since=now, reason=clip(why, REASON_SHOWN), version=attempt.version)
-        status = replace(status, hold=held_by_person(status) or held)
-    return status
+    """In the ledger and in status."""
+    status = ledger.append(
+        seen,
+        status,
+        now,
+        EntryAction.HELD,
+        from_version=attempt.version,
+        attempt=attempt.id,
+        reason=why,
+        by=by,
+    )
+    held = HoldStatus(since=now, reason=clip(why, REASON_SHOWN), version=attempt.version)
+    return replace(status, hold=held_by_person(status) or held)
 
 
 def held_by_person(status: PromotionStatus) -> HoldStatus | None:
@@ -278,9 +270,12 @@ def give_up(
     """A version failed and it is not known where to go back to: the alias stays where it is, and
     what it is at is the champion; unless it was somebody else that moved it there."""
     drift = attempt.origin is Origin.DRIFT
-    status = mark(
-        seen, seen.status, now, attempt, reason, message, quarantine=quarantine, hold=hold
-    )
+    why = f"{reason}: {message}"
+    status = seen.status
+    if quarantine:
+        status = _quarantined(seen, status, now, attempt, why)
+    if hold:
+        status = _held(seen, status, now, attempt, why)
     status = ledger.append(
         seen,
         status,
@@ -289,7 +284,7 @@ def give_up(
         to=attempt.version,
         attempt=attempt.id,
         move_id=attempt.move_id,
-        reason=f"{reason}: {message}",
+        reason=why,
     )
     phase = Phase.SUPERSEDED if drift else Phase.REJECTED
     over = replace(entered(attempt, phase, now), reason=reason.value, message=clip(message))

@@ -77,9 +77,16 @@ def quarantined(seen: Observation) -> frozenset[str]:
     for entry in ledger.known(seen):
         if entry.to is not None and entry.action is EntryAction.QUARANTINED:
             found.add(entry.to)
-        elif entry.to is not None and entry.action is EntryAction.RELEASED:
+        elif entry.to is not None and lifts_quarantine(entry):
             found.discard(entry.to)
     return frozenset(found | {q.version for q in seen.status.quarantined})
+
+
+def lifts_quarantine(entry: LedgerEntry) -> bool:
+    """Of a version: said by a person, or because it was promoted. What spec.candidate lifts by
+    naming a version is the hold over it: it is tried, and stays in quarantine until then."""
+    named = entry.action is EntryAction.RELEASED and entry.to is not None
+    return named and (entry.decision is not None or entry.attempt is not None)
 
 
 def block(seen: Observation, version: VersionState) -> Block | None:
@@ -98,13 +105,13 @@ def block(seen: Observation, version: VersionState) -> Block | None:
 
 def objection(seen: Observation, version: str) -> LedgerEntry | None:
     """The newest entry that speaks against a version, unless somebody has lifted it since: a
-    Retry lifts a verdict, a Release a failure (without a version: not a quarantine)."""
+    Retry lifts a verdict, a Release a failure (but what leaves a quarantine leaves the failure)."""
     banned = version in quarantined(seen)
     released = retried = False
     for entry in reversed(ledger.known(seen)):
         named = entry.to == version
         if entry.action is EntryAction.RELEASED:
-            released |= named or (entry.to is None and not banned)
+            released |= not banned and (named or entry.to is None)
         elif entry.action is EntryAction.RETRIED:
             retried |= named
         elif entry.action is EntryAction.PROMOTED and named:

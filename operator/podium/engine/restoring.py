@@ -23,7 +23,7 @@ from podium.api.promotion_status import (
 from podium.api.reasons import Reason
 from podium.engine import ledger
 from podium.engine.attempts import QUARANTINE_SHOWN, REASON_SHOWN, held_by_person, move_id
-from podium.engine.candidate import BECAME_CHAMPION
+from podium.engine.candidate import BECAME_CHAMPION, lifts_quarantine
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import NOW, clip, normal, persist, stall
@@ -51,7 +51,8 @@ def restore(seen: Observation, now: datetime) -> Decision | None:
     if trouble and not seen.released:
         text = (
             f"the ledger in MLflow is not trusted: {trouble}. Look at the tags podium.dev/ of "
-            f"model {seen.spec.model}; a PromotionDecision Release accepts it as it is"
+            f"model {seen.spec.model}; a PromotionDecision Release accepts it as it is, and lifts "
+            f"a hold"
         )
         return stall(seen, Reason.LEDGER_BROKEN, text)
     if chain.trouble or chain.seq < _last(seen):
@@ -144,22 +145,26 @@ def _carried_over(
     if champion and champion.move_id is None:
         moved = move_id(seen, now, f"serve {champion.version}")
         status = replace(status, champion=replace(champion, move_id=moved))
-    if hold is None or held_by_person(status) or _released_there(entries, hold):
+    if hold is None or held_by_person(status) or _released_there(seen, entries, hold):
         return status
     status = ledger.append(seen, status, now, EntryAction.HELD, reason=hold.reason)
     return replace(status, hold=hold)
 
 
-def _released_there(entries: Sequence[LedgerEntry], hold: HoldStatus) -> bool:
+def _released_there(seen: Observation, entries: Sequence[LedgerEntry], hold: HoldStatus) -> bool:
     """Whether that ledger was given this very hold before, and a person lifted it since."""
-    given = (n for n, e in enumerate(entries) if _carries(e, hold))
+    given = (n for n, e in enumerate(entries) if _carries(seen, e, hold))
     later = entries[next(given, len(entries)) :]
     return any(e.action is EntryAction.RELEASED and e.to is None for e in later)
 
 
-def _carries(entry: LedgerEntry, hold: HoldStatus) -> bool:
-    carried = entry.action is EntryAction.HELD and entry.decision is None
-    return carried and entry.reason == hold.reason and entry.time >= hold.since
+def _carries(seen: Observation, entry: LedgerEntry, hold: HoldStatus) -> bool:
+    """The entry of the Hold itself, or one that carried it there (and it has the same words)."""
+    if entry.action is not EntryAction.HELD or entry.model != seen.spec.model:
+        return False
+    since = hold.since.replace(microsecond=0)  # as entries have it
+    fits = entry.time == since if entry.decision else entry.time >= since
+    return fits and clip(_why_held(entry), REASON_SHOWN) == hold.reason
 
 
 def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> PromotionStatus:
@@ -187,10 +192,12 @@ def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> Pr
             return replace(status, hold=held_by_person(status) or held)
         case EntryAction.RELEASED if entry.to is None:
             return replace(status, hold=None)
-        case EntryAction.RELEASED:
+        case EntryAction.RELEASED if lifts_quarantine(entry):
             left = tuple(q for q in status.quarantined if q.version != entry.to)
-            by_pin = entry.decision is None and status.hold and status.hold.version == entry.to
-            return replace(status, quarantined=left, hold=None if by_pin else status.hold)
+            return replace(status, quarantined=left)
+        case EntryAction.RELEASED:
+            by_pin = status.hold is not None and status.hold.version == entry.to
+            return replace(status, hold=None if by_pin else status.hold)
         case EntryAction.REJECTED if _stayed(seen, entry) and entry.to is not None:
             stayed = ChampionStatus(version=entry.to, since=entry.time, move_id=entry.move_id)
             return replace(status, champion=stayed)

@@ -432,6 +432,7 @@ ODD_HEADS = [
     '{"seq": Infinity, "hash": "x", "key": "k"}',
     '{"seq": NaN, "hash": "x", "key": "k"}',
     '{"seq": -1, "hash": "x", "key": "k"}',
+    '{"seq": 9223372036854775808, "hash": "x", "key": "k"}',
 ]
 
 
@@ -451,6 +452,30 @@ def test_a_head_that_claims_a_million_entries_takes_no_time() -> None:
     w.model_tags[HEAD] = json.dumps(head)
     chain = ledger.check(state(w))
     assert (chain.seq, chain.trouble) == (10**15, None)
+
+
+@pytest.mark.parametrize("written", [1, 2])
+def test_status_that_is_lost_between_the_entries_of_a_rollback_loses_no_hold(written: int) -> None:
+    w = grown()
+    w.say(DecisionAction.ROLLBACK)
+    while not any(isinstance(action, MirrorEntry) for action in w.step(crash_after=0).actions):
+        w.now += timedelta(milliseconds=10)
+    w.step(crash_after=written)
+    w.status = PromotionStatus()
+    w.run()
+    assert (w.alias, w.phase) == ("1", "RolledBack")
+    w.register("3")
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("1", ("True", "Held"))
+
+
+def test_an_entry_with_a_number_that_no_status_takes_is_none() -> None:
+    w = grown()
+    last = w.status.history[-1]
+    forged = structs.replace(last, seq=2**63, hash="")
+    forged = structs.replace(forged, hash=ledger.entry_hash(forged))
+    w.model_tags[ledger.entry_tag_key("champion", 2**63)] = ledger.encode_entry(forged)
+    assert last in state(w).entries and forged not in state(w).entries
 
 
 ODD_CLAIMS = ["", "null", "{}", "[1]", '"me"', '{"cluster": "c", "namespace": "n", "name": "p"}']

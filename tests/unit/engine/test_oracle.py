@@ -428,7 +428,10 @@ class Wild(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(sorted(SCENES)))
     def scene(self, name: str) -> None:
+        born = self.w.created_at
         SCENES[name](self.w)
+        if self.w.created_at != born:
+            self.written = {}  # what was written went with its model
 
     @precondition(lambda self: "candidate" not in self.w.spec)
     @rule(phase=st.sampled_from(GOALS))

@@ -435,6 +435,47 @@ def test_a_release_of_the_other_model_lifts_no_hold_here(held: bool) -> None:
     assert (w.alias, w.condition("Stalled")) == ("2", ("True", "Held"))
 
 
+def test_a_hold_that_the_other_model_was_given_and_relieved_of_is_not_the_one_here() -> None:
+    w, other = grown(), grown(model="iris-next")
+    w.say(DecisionAction.HOLD, reason="freeze")
+    w.run()
+    other.now = w.now + timedelta(minutes=5)
+    other.say(DecisionAction.HOLD, reason="freeze")
+    other.run()
+    other.create_again()
+    other.register("1")
+    other.run()
+    other.say(DecisionAction.RELEASE)
+    other.run()
+    swap(w, other)
+    w.register("5")
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == (other.alias, ("True", "Held"))
+
+
+def test_a_hold_released_in_the_ledger_that_it_began_in_does_not_come_back() -> None:
+    """An older status, of the model that was there for a while."""
+    w = grown()
+    w.say(DecisionAction.HOLD, reason="freeze")
+    w.run()
+    here = w.versions, w.aliases, w.model_tags
+    since = w.created_at
+    w.create_again()
+    w.register("1")
+    w.run()
+    snapshot = w.status
+    w.versions, w.aliases, w.model_tags = here
+    w.created_at = since
+    w.run()
+    w.say(DecisionAction.RELEASE)
+    w.run()
+    w.status = snapshot
+    w.register("3")
+    w.run()
+    assert (w.alias, w.status.hold) == ("3", None)
+    assert actions(w).count("Held") == 1
+
+
 def test_a_ledger_that_is_not_trusted_and_then_removed_leaves_another_model() -> None:
     other = world(model="iris-next")
     other.register("1")

@@ -129,6 +129,32 @@ def test_a_first_champion_in_quarantine_is_not_tried_again_by_itself() -> None:
     assert (w.alias, w.phase) == ("2", "Promoted")
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["status is kept", "status is lost"])
+def test_a_pin_lifts_the_hold_over_a_version_and_leaves_its_quarantine(lost: bool) -> None:
+    """So it is no rollback by Git, and approval is asked, also of what is read back."""
+    w = world(rollback={"bakeDuration": "10m"})
+    for version in "12":
+        w.register(version)
+        w.run(200)
+    w.register("3")
+    w.until("Baking")
+    w.now += timedelta(seconds=20)
+    w.restart_containers("api")
+    w.until("RollingBack")
+    w.say(DecisionAction.ROLLBACK, version="1")
+    w.run(200)
+    assert w.status.hold is not None and w.status.hold.version == "3"
+    approval = {"required": 1, "excludeAuthors": False}
+    w.spec = {**w.spec, "approval": approval, "candidate": {"version": "3"}}
+    w.until("AwaitingApproval")
+    assert w.status.hold is None
+    if lost:
+        w.status = PromotionStatus()
+    w.steps(60)
+    assert (w.alias, w.phase) == ("1", "AwaitingApproval")
+    assert [q.version for q in w.status.quarantined] == ["3"]
+
+
 def test_a_version_quarantined_long_ago_is_no_destination() -> None:
     """Status shows the last ones; the ledger has all."""
     w = grown()
