@@ -83,10 +83,11 @@ def quarantined(seen: Observation) -> frozenset[str]:
 
 
 def lifts_quarantine(entry: LedgerEntry) -> bool:
-    """Of a version: said by a person, or because it was promoted. What spec.candidate lifts by
-    naming a version is the hold over it: it is tried, and stays in quarantine until then."""
-    named = entry.action is EntryAction.RELEASED and entry.to is not None
-    return named and (entry.decision is not None or entry.attempt is not None)
+    """Of `to`: it was promoted, or a person said so. What spec.candidate lifts by naming a version
+    is the hold over it: it is tried, and stays in quarantine until it is promoted."""
+    by_pin = entry.decision is None and entry.attempt is None
+    released = entry.action is EntryAction.RELEASED and not by_pin
+    return entry.action is EntryAction.PROMOTED or released
 
 
 def block(seen: Observation, version: VersionState) -> Block | None:
@@ -100,7 +101,10 @@ def block(seen: Observation, version: VersionState) -> Block | None:
         return Block(Reason.QUARANTINED, words) if banned else None
     if is_verdict(entry):
         return _verdict_block(seen, entry, version)
-    return _failure_block(seen, entry, version, banned)
+    if refused := _failure_block(seen, entry, version, banned):
+        return refused
+    verdict = _verdict_since(seen, entry, version.version)
+    return _verdict_block(seen, verdict, version) if verdict else None
 
 
 def objection(seen: Observation, version: str) -> LedgerEntry | None:
@@ -120,6 +124,16 @@ def objection(seen: Observation, version: str) -> LedgerEntry | None:
             return None if released else entry
         elif is_verdict(entry) and named and not banned:
             return None if retried else entry
+    return None
+
+
+def _verdict_since(seen: Observation, failure: LedgerEntry, version: str) -> LedgerEntry | None:
+    """What became of a version that spec.candidate names though it had failed."""
+    for entry in reversed(ledger.known(seen)):
+        if entry == failure or (entry.action is EntryAction.RETRIED and entry.to == version):
+            return None
+        if is_verdict(entry) and entry.to == version:
+            return entry
     return None
 
 

@@ -46,6 +46,12 @@ def restore(seen: Observation, now: datetime) -> Decision | None:
         return None
     if not seen.ledger.complete:
         return Decision(seen.status, requeue_after=NOW)  # `needs` asks for it
+    if _last(seen) > ledger.LAST_SEQ:
+        text = (
+            f"a tag podium.dev/ of model {seen.spec.model} or of its versions says entry "
+            f"{_last(seen)} of the ledger, which no Podium wrote: delete that tag"
+        )
+        return stall(seen, Reason.LEDGER_BROKEN, text)
     chain = ledger.check(seen.ledger)
     trouble = _trouble(seen, chain)
     if trouble and not seen.released:
@@ -173,16 +179,19 @@ def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> Pr
             champion = ChampionStatus(version=entry.to, since=entry.time, move_id=entry.move_id)
             best = highest(status.highest_promoted, entry.to)
             counts = action in (EntryAction.PROMOTED, EntryAction.ADOPTED)
+            left = _without(status, entry.to if lifts_quarantine(entry) else None)
             return replace(
                 status,
                 champion=champion,
                 highest_promoted=best if counts else status.highest_promoted,
+                quarantined=left,
             )
         case EntryAction.QUARANTINED if entry.to is not None:
             item = QuarantineStatus(
                 version=entry.to, reason=clip(entry.reason, REASON_SHOWN), since=entry.time
             )
-            return replace(status, quarantined=(*status.quarantined, item)[-QUARANTINE_SHOWN:])
+            others = _without(status, entry.to)
+            return replace(status, quarantined=(*others, item)[-QUARANTINE_SHOWN:])
         case EntryAction.HELD:
             held = HoldStatus(
                 since=entry.time,
@@ -193,8 +202,7 @@ def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> Pr
         case EntryAction.RELEASED if entry.to is None:
             return replace(status, hold=None)
         case EntryAction.RELEASED if lifts_quarantine(entry):
-            left = tuple(q for q in status.quarantined if q.version != entry.to)
-            return replace(status, quarantined=left)
+            return replace(status, quarantined=_without(status, entry.to))
         case EntryAction.RELEASED:
             by_pin = status.hold is not None and status.hold.version == entry.to
             return replace(status, hold=None if by_pin else status.hold)
@@ -203,6 +211,10 @@ def _after(seen: Observation, status: PromotionStatus, entry: LedgerEntry) -> Pr
             return replace(status, champion=stayed)
         case _:
             return status
+
+
+def _without(status: PromotionStatus, version: str | None) -> tuple[QuarantineStatus, ...]:
+    return tuple(item for item in status.quarantined if item.version != version)
 
 
 def _why_held(entry: LedgerEntry) -> str:

@@ -252,10 +252,23 @@ def created_again(w: WildWorld) -> None:
     run(w, 8)
 
 
+def named_again(w: WildWorld) -> None:
+    """A pin to what is in quarantine, of which every other is refused."""
+    CRASHES(w)
+    run(w, 8)
+    if not w.status.quarantined:
+        return
+    version = w.status.quarantined[-1].version
+    w.verdicts[version] = Verdict.FAIL if int(version) % 2 else Verdict.PASS
+    w.spec |= {"candidate": {"version": version}, "gates": [GATE]}
+    run(w, 20)
+
+
+CRASHES = fails_in("Verifying", {"ready": False, "failed": True, "exits": 2})
 SCENES: dict[str, Scene] = {
     "not ready in time": fails_in("Verifying", {"ready": False}),
     "fails once": fails_in("Verifying", {"ready": False, "failed": True, "exits": 1}),
-    "crash loop": fails_in("Verifying", {"ready": False, "failed": True, "exits": 2}),
+    "crash loop": CRASHES,
     "evicted": fails_in("Verifying", {"ready": False, "disrupted": True}),
     "image": fails_in("Verifying", {**NOT_STARTED, "trouble": "image"}),
     "dies in bake": fails_in("Baking", {"ready": False, "failed": True}),
@@ -281,4 +294,5 @@ SCENES: dict[str, Scene] = {
     "rejected late": rejected_at_the_last_moment,
     "no verdict": gate_gives_no_verdict,
     "created again": created_again,
+    "named again": named_again,
 }

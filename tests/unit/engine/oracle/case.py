@@ -111,6 +111,8 @@ def quarantined(seen: Observation) -> frozenset[str]:
     for entry in known(seen):
         if entry.action is A.QUARANTINED and entry.to:
             found.add(entry.to)
+        elif entry.action is A.PROMOTED and entry.to:
+            found.discard(entry.to)
         elif entry.action is A.RELEASED and entry.to and (entry.decision or entry.attempt):
             found.discard(entry.to)  # a pin that lifts the hold over it says neither
     return frozenset(found | {q.version for q in seen.status.quarantined})

@@ -193,8 +193,19 @@ def _goes_to_where_the_alias_was(c: Case, entry: LedgerEntry) -> None:
         return
     before_outcome = attempt.version not in (c.before.champion_version, attempt.previous)
     may_serve = ready(c.seen, attempt.previous) and attempt.previous not in quarantined(c.seen)
-    if before_outcome and may_serve and not refused(c.seen, attempt.previous):
+    may_serve = may_serve and not refused(c.seen, attempt.previous)
+    if before_outcome and may_serve and not _was_being_left(c, attempt.previous):
         assert entry.to == attempt.previous, "goes elsewhere than where the alias was"
+
+
+def _was_being_left(c: Case, version: str | None) -> bool:
+    """Whether a rollback from it was cut short when this attempt began."""
+    for entry in reversed(known(c.seen)):
+        if entry.action is A.ROLLBACK_INTENT and entry.from_version == version:
+            return True
+        if entry.action in (A.PROMOTED, A.ADOPTED, A.ROLLED_BACK, A.REVERTED):
+            return False
+    return False
 
 
 def goes_to_the_last_good_one(c: Case) -> None:
