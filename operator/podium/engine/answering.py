@@ -28,7 +28,7 @@ from podium.engine.attempts import (
     end,
     turn_back,
 )
-from podium.engine.candidate import is_verdict, last_good, objection, quarantined
+from podium.engine.candidate import failure, last_good, quarantined, verdict
 from podium.engine.decision import AnswerDecision, Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import act, clip, normal, persist, warning
@@ -240,14 +240,15 @@ def hold(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
 
 
 def release(seen: Observation, now: datetime, said: PromotionDecision) -> Decision:
-    """With a version: lifts its quarantine. Without: lifts the hold. (A foreign claim or an
-    unknown signer is lifted before this chain is reached; then the ledger says so.)"""
+    """With a version: lifts its quarantine, or that it was rolled back. Without: lifts the hold.
+    (A foreign claim or an unknown signer is lifted before this chain is reached; then the ledger
+    says so.)"""
     version = said.spec.version
     status = _note(seen, seen.status, now, EntryAction.RELEASED, said, version)
     if version is None:
         return persist(replace(status, hold=None), normal(Reason.RELEASED, "the hold is lifted"))
-    if version not in quarantined(seen):
-        return _refuse(seen, said, f"version {version} is not in quarantine")
+    if version not in quarantined(seen) and failure(seen, version) is None:
+        return _refuse(seen, said, f"version {version} is not in quarantine, nor was rolled back")
     left = tuple(q for q in status.quarantined if q.version != version)
     text = f"version {version} may be tried again"
     return persist(replace(status, quarantined=left), normal(Reason.RELEASED, text))
@@ -257,13 +258,14 @@ def retry(seen: Observation, now: datetime, said: PromotionDecision) -> Decision
     version = said.spec.version
     if version is None or seen.version(version) is None:
         return _refuse(seen, said, f"version {version} does not exist")
-    if version in quarantined(seen):
+    selector, refused = seen.spec.candidate, verdict(seen, version)
+    named = selector is not None and selector.version == version
+    if version in quarantined(seen) and not (named and refused):
         return _refuse(seen, said, f"version {version} is in quarantine: use action Release")
-    refused = objection(seen, version)
+    if refused is None and failure(seen, version):
+        return _refuse(seen, said, f"version {version} was rolled back: use action Release")
     if refused is None:
         return _refuse(seen, said, f"version {version} was neither rejected nor expired here")
-    if not is_verdict(refused):
-        return _refuse(seen, said, f"version {version} was rolled back: use action Release")
     status = _note(seen, seen.status, now, EntryAction.RETRIED, said, version)
     return persist(status, normal(Reason.RETRIED, f"version {version} may be tried again"))
 

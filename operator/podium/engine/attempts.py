@@ -23,11 +23,10 @@ from podium.api.promotion_status import (
 from podium.api.reasons import Reason
 from podium.engine import ledger
 from podium.engine.candidate import (
-    is_verdict,
     last_archived,
     last_good,
-    objection,
     usable,
+    verdict,
     verdict_inputs,
     way_back,
 )
@@ -213,8 +212,7 @@ def _refused(seen: Observation, version: str | None) -> bool:
     """Whether the alias only stood there because somebody gave it, and it was refused."""
     if version is None or version == seen.status.champion_version:
         return False
-    entry = objection(seen, version)
-    return entry is not None and is_verdict(entry)
+    return verdict(seen, version) is not None
 
 
 def _quarantined(

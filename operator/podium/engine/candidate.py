@@ -91,48 +91,44 @@ def lifts_quarantine(entry: LedgerEntry) -> bool:
 
 
 def block(seen: Observation, version: VersionState) -> Block | None:
-    """Whether an earlier verdict on this version stands. Rejected and Expired stand until the
-    inputs change or somebody says Retry; what was rolled back, until a Release, or until
-    spec.candidate is changed to name it."""
+    """Whether what became of this version stands. Rejected and Expired stand until the inputs
+    change or somebody says Retry; what was rolled back, until a Release, or until spec.candidate
+    is changed to name it, and then what becomes of that stands."""
     banned = version.version in quarantined(seen)
-    entry = objection(seen, version.version)
-    if entry is None:
-        words = _quarantine_words(seen, version.version)
-        return Block(Reason.QUARANTINED, words) if banned else None
-    if is_verdict(entry):
-        return _verdict_block(seen, entry, version)
-    if refused := _failure_block(seen, entry, version, banned):
+    entry = failure(seen, version.version)
+    if entry is None and banned:
+        return Block(Reason.QUARANTINED, _quarantine_words(seen, version.version))
+    if entry and (refused := _failure_block(seen, entry, version, banned)):
         return refused
-    verdict = _verdict_since(seen, entry, version.version)
-    return _verdict_block(seen, verdict, version) if verdict else None
+    refusal = verdict(seen, version.version)
+    return _verdict_block(seen, refusal, version) if refusal else None
 
 
-def objection(seen: Observation, version: str) -> LedgerEntry | None:
-    """The newest entry that speaks against a version, unless somebody has lifted it since: a
-    Retry lifts a verdict, a Release a failure (but what leaves a quarantine leaves the failure)."""
+def failure(seen: Observation, version: str) -> LedgerEntry | None:
+    """The entry of the last time that it failed after it had moved, unless it was promoted since,
+    or a person released it (without a version: not from a quarantine)."""
     banned = version in quarantined(seen)
-    released = retried = False
     for entry in reversed(ledger.known(seen)):
-        named = entry.to == version
-        if entry.action is EntryAction.RELEASED:
-            released |= not banned and (named or entry.to is None)
-        elif entry.action is EntryAction.RETRIED:
-            retried |= named
-        elif entry.action is EntryAction.PROMOTED and named:
+        released = entry.action is EntryAction.RELEASED and entry.decision is not None
+        if released and entry.to in (None, version) and not banned:
             return None
-        elif _is_failure(entry, version):
-            return None if released else entry
-        elif is_verdict(entry) and named and not banned:
-            return None if retried else entry
+        if entry.action is EntryAction.PROMOTED and entry.to == version:
+            return None
+        if _is_failure(entry, version):
+            return entry
     return None
 
 
-def _verdict_since(seen: Observation, failure: LedgerEntry, version: str) -> LedgerEntry | None:
-    """What became of a version that spec.candidate names though it had failed."""
+def verdict(seen: Observation, version: str) -> LedgerEntry | None:
+    """The entry that refused it before it moved, unless a person said Retry since, or it was tried
+    again and went further."""
     for entry in reversed(ledger.known(seen)):
-        if entry == failure or (entry.action is EntryAction.RETRIED and entry.to == version):
+        named = entry.to == version
+        if named and entry.action in (EntryAction.RETRIED, EntryAction.PROMOTED):
             return None
-        if is_verdict(entry) and entry.to == version:
+        if _is_failure(entry, version):
+            return None
+        if named and is_verdict(entry):
             return entry
     return None
 

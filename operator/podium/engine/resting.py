@@ -12,6 +12,7 @@ from podium.engine import ledger, serving, stages
 from podium.engine.attempts import begin, move_id
 from podium.engine.candidate import block, select
 from podium.engine.decision import ApplyTarget, Decision
+from podium.engine.digests import candidate_digest
 from podium.engine.drifting import follow_or_revert, was_elsewhere
 from podium.engine.observation import Observation
 from podium.engine.steps import (
@@ -135,10 +136,13 @@ def start_attempt(seen: Observation, now: datetime) -> Decision | None:
 
 
 def _names_failed_version(seen: Observation, failed: str | None, candidate: str) -> bool:
-    """A hold over a failed version is lifted by a change of spec.candidate that names it; that
-    the selector changed since was found by `block`."""
-    selector = seen.spec.candidate
-    return selector is not None and selector.version == candidate == failed
+    """A hold over a failed version is lifted by a change of spec.candidate that names it."""
+    selector, held = seen.spec.candidate, EntryAction.HELD
+    if selector is None or not selector.version == candidate == failed:
+        return False
+    entries = (e for e in reversed(ledger.known(seen)) if e.action is held)
+    entry = next((e for e in entries if e.from_version == failed), None)
+    return entry is None or entry.candidate != candidate_digest(seen.spec)
 
 
 def say_what_is_missing(seen: Observation, now: datetime) -> Decision | None:

@@ -4,7 +4,7 @@ A promotion that was deleted and re-created, or whose status was wiped, or an et
 from an older snapshot, must not repeat what was rolled back meanwhile.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -231,7 +231,7 @@ def _stayed(seen: Observation, entry: LedgerEntry) -> bool:
 
 
 def _unfinished(
-    seen: Observation, entries: Iterable[LedgerEntry], status: PromotionStatus, now: datetime
+    seen: Observation, entries: Sequence[LedgerEntry], status: PromotionStatus, now: datetime
 ) -> AttemptStatus | None:
     """An intent without an outcome is carried on, under its own move id; and a bake that began
     less than its duration ago begins again."""
@@ -243,6 +243,8 @@ def _unfinished(
         elif entry.action in _ENDS:
             promoted = entry if entry.action is EntryAction.PROMOTED else None
             intent = None
+        elif entry.action is EntryAction.QUARANTINED and promoted and entry.to == promoted.to:
+            promoted = None  # what it went back to, and the entries there, are gone
     if promoted is not None:
         return _baking(seen, promoted, now)
     if intent is None or intent.to is None:
@@ -257,7 +259,7 @@ def _unfinished(
         started_at=intent.time,
         phase_started_at=now,
         deadline=now + seen.spec.rollout.progress_deadline.delta,
-        previous=intent.to if back else intent.from_version,
+        previous=_alias_before(seen, entries, intent) if back else intent.from_version,
         move_id=None if back else intent.move_id,
         evidence_digest=intent.evidence,
         candidate_digest=intent.candidate,
@@ -278,6 +280,19 @@ def _unfinished(
             by=intent.by,
         ),
     )
+
+
+def _alias_before(
+    seen: Observation, entries: Sequence[LedgerEntry], intent: LedgerEntry
+) -> str | None:
+    """Where the alias was when this attempt began to go back: where it was going before, or where
+    it came from. Nobody wrote down which; if it is at one of them, it was that."""
+    own = (e for e in entries if e.action in _INTENTS and e.attempt == intent.attempt)
+    move = EntryAction.PROMOTE_INTENT
+    places = [e.from_version if e.action is move else e.to for e in own if e.seq < intent.seq]
+    if not places:
+        return intent.to
+    return seen.alias if seen.alias in places else places[0]
 
 
 def _origin(intent: LedgerEntry) -> Origin:

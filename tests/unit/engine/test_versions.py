@@ -7,9 +7,7 @@ import pytest
 from podium.api.decision import DecisionAction
 from podium.api.promotion import Stage
 from podium.api.promotion_status import PromotionStatus, Verdict
-from podium.engine.decision import MirrorEntry
 from tests.unit.engine.iris import PINNED, TARGET, grown, world
-from tests.unit.engine.world import World
 
 
 def test_a_candidate_that_is_deleted_before_the_move() -> None:
@@ -129,83 +127,6 @@ def test_a_first_champion_in_quarantine_is_not_tried_again_by_itself() -> None:
     w.aliases["challenger"] = "1"
     w.run(400)
     assert (w.alias, w.phase) == ("2", "Promoted")
-
-
-def in_quarantine(*, held: bool) -> World:
-    """Version 3, that failed in its bake; after a Rollback by a person there is a hold over it."""
-    w = world(rollback={"bakeDuration": "10m"}, historyLimit=20)
-    for version in "12":
-        w.register(version)
-        w.run(200)
-    w.register("3")
-    w.until("Baking")
-    w.now += timedelta(seconds=20)
-    w.restart_containers("api")
-    w.until("RollingBack")
-    if held:
-        w.say(DecisionAction.ROLLBACK, version="1")
-    w.run(200)
-    assert [q.version for q in w.status.quarantined] == ["3"]
-    assert (w.status.hold is not None and w.status.hold.version == "3") == held
-    return w
-
-
-@pytest.mark.parametrize("lost", [False, True], ids=["status is kept", "status is lost"])
-def test_a_pin_lifts_the_hold_over_a_version_and_leaves_its_quarantine(lost: bool) -> None:
-    """So it is no rollback by Git, and approval is asked, also of what is read back."""
-    w = in_quarantine(held=True)
-    approval = {"required": 1, "excludeAuthors": False}
-    w.spec = {**w.spec, "approval": approval, "candidate": {"version": "3"}}
-    w.until("AwaitingApproval")
-    assert w.status.hold is None
-    if lost:
-        w.status = PromotionStatus()
-    w.steps(60)
-    assert (w.alias, w.phase) == ("1", "AwaitingApproval")
-    assert [q.version for q in w.status.quarantined] == ["3"]
-
-
-@pytest.mark.parametrize("held", [False, True])
-def test_a_pin_to_a_version_in_quarantine_that_a_gate_refuses_is_not_tried_again(
-    held: bool,
-) -> None:
-    w = in_quarantine(held=held)
-    w.spec = {**w.spec, "candidate": {"version": "3"}}
-    w.verdicts["3"] = Verdict.FAIL
-    w.run()
-    assert w.phase == "Rejected"
-    assert [e.action.value for e in w.status.history].count("Rejected") == 1
-    w.verdicts["3"] = Verdict.PASS
-    w.tag("3", reviewed="again")
-    w.run(400)
-    assert (w.alias, w.phase, w.status.quarantined) == ("3", "Promoted", ())
-
-
-def test_a_version_quarantined_twice_is_once_in_a_status_that_is_read_back() -> None:
-    """Else the API server refuses that status."""
-    w = in_quarantine(held=False)
-    w.spec = {**w.spec, "candidate": {"version": "3"}}
-    w.broken.add("3")
-    w.run(400)
-    assert [e.action.value for e in w.status.history].count("Quarantined") == 2
-    w.status = PromotionStatus()
-    w.run()
-    assert [q.version for q in w.status.quarantined] == ["3"]
-
-
-def test_what_is_promoted_has_left_quarantine_though_no_entry_says_released() -> None:
-    w = in_quarantine(held=False)
-    w.spec = {**w.spec, "candidate": {"version": "3"}}
-    w.until("Baking")
-    assert [e.action.value for e in w.status.history][-2:] == ["Promoted", "Released"]
-    assert isinstance(w.step(crash_after=1).actions[0], MirrorEntry)
-    w.status = PromotionStatus()
-    w.run(400)
-    assert [e.action.value for e in w.status.history][-1] == "Promoted"
-    assert w.status.quarantined == ()
-    w.aliases["champion"] = "1"
-    w.run(400)
-    assert (w.alias, w.served()) == ("3", {"3"})
 
 
 def test_a_version_quarantined_long_ago_is_no_destination() -> None:
