@@ -234,8 +234,10 @@ _LEAVING = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.ROLLED_BACK})
 def champions(seen: Observation) -> list[str]:
     """Where a rollback may go, the last resort first: each was promoted after those before it.
     Who goes back leaves all that came after it, and none of those is gone back to, until it is
-    promoted again."""
+    promoted again. What came good too late, with nothing to go back to, and stayed until the next
+    one was promoted, counts as promoted before that."""
     found: list[str] = []
+    stayed: set[str | None] = set()
     base: list[str] = []  # before the rollback began
     tried: list[str] = []  # where it was going before it was sent elsewhere
     going: LedgerEntry | None = None
@@ -243,6 +245,8 @@ def champions(seen: Observation) -> list[str]:
         version = entry.to
         if version is None:
             continue
+        if entry.action in _BACK:
+            stayed.discard(entry.from_version)
         if entry.action in _GOING_BACK:
             if going is None or going.attempt != entry.attempt:
                 base, tried = found, []
@@ -251,7 +255,11 @@ def champions(seen: Observation) -> list[str]:
         elif entry.action in _BACK:
             found = _gone_back(found, entry, ())
         elif entry.action in (EntryAction.PROMOTED, EntryAction.ADOPTED):
-            found = [*(other for other in found if other != version), version]
+            before = entry.from_version
+            late = [before] if before and before in stayed and before not in found else []
+            found = [*(other for other in found if other != version), *late, version]
+        elif entry.action is EntryAction.REJECTED and entry.inputs is None:
+            stayed.add(version)
     return found
 
 

@@ -14,7 +14,13 @@ from msgspec.structs import replace
 from podium.api.ledger_entry import LedgerEntry
 from podium.api.meta import Condition, ConditionStatus
 from podium.api.promotion import Target
-from podium.api.promotion_status import ChampionStatus, Phase, PromotionStatus, TargetStatus
+from podium.api.promotion_status import (
+    AttemptStatus,
+    ChampionStatus,
+    Phase,
+    PromotionStatus,
+    TargetStatus,
+)
 from podium.api.reasons import ConditionType, Reason
 from podium.api.values import encode_hook
 from podium.engine import ledger, serving
@@ -188,12 +194,21 @@ def _reconciling(changing: bool, status: PromotionStatus) -> Wanted:
     return ConditionType.RECONCILING, False, Reason.UP_TO_DATE, ""
 
 
+_NOWHERE_TO_GO = (Reason.NO_PREVIOUS_CHAMPION, Reason.NO_DESTINATION)
+
+
+def _came_good(status: PromotionStatus, attempt: AttemptStatus, ready: Wanted) -> bool:
+    """It was too late, through no fault of its own, and is served since."""
+    spoilt = any(item.version == attempt.version for item in status.quarantined)
+    return ready[1] and status.champion_version == attempt.version and not spoilt
+
+
 def _stalled(status: PromotionStatus, problem: Problem | None, ready: Wanted) -> Wanted:
     kind = ConditionType.STALLED
     if problem is not None and problem.kind is ProblemKind.STALLED:
         return kind, True, problem.reason, problem.message
     attempt = status.attempt
-    if attempt and attempt.reason in (Reason.NO_PREVIOUS_CHAMPION, Reason.NO_DESTINATION):
+    if attempt and attempt.reason in _NOWHERE_TO_GO and not _came_good(status, attempt, ready):
         return kind, True, Reason(attempt.reason), _with_other(attempt.message, problem)
     if status.hold:
         text = f"{status.hold.reason}; a Release lifts the hold"
