@@ -14,6 +14,8 @@ from podium.engine.observation import Observation, VersionState
 
 # What was sent before an outcome may still come so long after it.
 LATE = timedelta(minutes=10)
+# Entries whose `from` is a version that lost its place.
+_LEFT = (EntryAction.PROMOTED, EntryAction.ROLLBACK_INTENT, EntryAction.ROLLED_BACK)
 
 
 def next_transition(
@@ -81,16 +83,16 @@ def archive_failed(seen: Observation, failed: str) -> TransitionStage | None:
 
 
 def undo_late_staging(seen: Observation, now: datetime) -> TransitionStage | None:
-    """A version that has just lost its place is Archived; one in Staging was brought there by a
-    request of Podium's that the network delayed. Later it is somebody's wish."""
+    """A version that has just lost its place is Archived. One in Staging was brought there by a
+    request of Podium's that the network delayed, or another delayed request ended its rollback.
+    Later it is somebody's wish."""
     if seen.spec.stage is not Stage.PRODUCTION or seen.staging_taken or seen.model is None:
         return None
     if not seen.model.stages_supported:
         return None
     for entry in ledger.known(seen):
-        lost = entry.action in (EntryAction.PROMOTED, EntryAction.ROLLED_BACK)
         version = seen.version(entry.from_version)
-        if not lost or now - entry.time > LATE or version is None:
+        if entry.action not in _LEFT or now - entry.time > LATE or version is None:
             continue
         if version.stage is Stage.STAGING and version.version != seen.status.champion_version:
             return TransitionStage(version.version, Stage.ARCHIVED)

@@ -395,3 +395,16 @@ def test_what_failed_is_archived_though_its_rollback_was_cut_short() -> None:
     w.aliases["champion"] = "2"
     w.run()
     assert (w.alias, w.stages()) == ("2", {"1": "Archived", "2": "Production", "3": "Archived"})
+
+
+def test_what_failed_is_archived_though_a_late_request_cut_its_rollback_short() -> None:
+    """Then the alias is given back by an attempt of its own, which knows nothing of the failure."""
+    w = grown()
+    w.broken.add("3")
+    w.register("3")
+    w.until("RollingBack", 400)
+    while w.deployments["api"].model_version != "2":
+        w.steps(1)
+    w.aliases["champion"] = "3"  # the first request, which the network had held back
+    w.run()
+    assert (w.alias, w.stages()) == ("2", {"1": "Archived", "2": "Production", "3": "Archived"})
