@@ -262,7 +262,7 @@ def retry(seen: Observation, now: datetime, said: PromotionDecision) -> Decision
     named = selector is not None and selector.version == version
     if version in quarantined(seen) and not (named and refused):
         return _refuse(seen, said, f"version {version} is in quarantine: use action Release")
-    if refused is None and failure(seen, version):
+    if failure(seen, version) and not (named and refused):
         return _refuse(seen, said, f"version {version} was rolled back: use action Release")
     if refused is None:
         return _refuse(seen, said, f"version {version} was neither rejected nor expired here")

@@ -234,10 +234,8 @@ _LEAVING = frozenset({EntryAction.ROLLBACK_INTENT, EntryAction.ROLLED_BACK})
 def champions(seen: Observation) -> list[str]:
     """Where a rollback may go, the last resort first: each was promoted after those before it.
     Who goes back leaves all that came after it, and none of those is gone back to, until it is
-    promoted again. What came good too late, with nothing to go back to, and stayed until the next
-    one was promoted, counts as promoted before that."""
+    promoted again."""
     found: list[str] = []
-    stayed: set[str | None] = set()
     base: list[str] = []  # before the rollback began
     tried: list[str] = []  # where it was going before it was sent elsewhere
     going: LedgerEntry | None = None
@@ -245,8 +243,6 @@ def champions(seen: Observation) -> list[str]:
         version = entry.to
         if version is None:
             continue
-        if entry.action in _BACK:
-            stayed.discard(entry.from_version)
         if entry.action in _GOING_BACK:
             if going is None or going.attempt != entry.attempt:
                 base, tried = found, []
@@ -255,11 +251,7 @@ def champions(seen: Observation) -> list[str]:
         elif entry.action in _BACK:
             found = _gone_back(found, entry, ())
         elif entry.action in (EntryAction.PROMOTED, EntryAction.ADOPTED):
-            before = entry.from_version
-            late = [before] if before and before in stayed and before not in found else []
-            found = [*(other for other in found if other != version), *late, version]
-        elif entry.action is EntryAction.REJECTED and entry.inputs is None:
-            stayed.add(version)
+            found = [*(other for other in found if other != version), version]
     return found
 
 
@@ -292,6 +284,27 @@ def way_back(seen: Observation) -> str | None:
         if entry.action in BECAME_CHAMPION or stays:
             return None
     return None
+
+
+def given_up(seen: Observation) -> LedgerEntry | None:
+    """The entry by which the champion (in Version mode: what would have become it) was given up,
+    while nothing has happened since: it had moved, was not good in time, and there was nothing to
+    go back to. Not what was to be gone back from for another reason, or was refused since."""
+    refused = set()
+    for entry in reversed(ledger.known(seen)):
+        if is_verdict(entry):
+            refused.add(entry.to)
+        elif entry.action is EntryAction.REJECTED and entry.move_id:
+            own = seen.status.champion_version in (None, entry.to) and entry.to not in refused
+            return entry if own and not _was_being_left(seen, entry) else None
+        if entry.action in BECAME_CHAMPION | _GOING_BACK:
+            return None
+    return None
+
+
+def _was_being_left(seen: Observation, entry: LedgerEntry) -> bool:
+    going = (e for e in ledger.known(seen) if e.attempt == entry.attempt)
+    return any(e.action in _GOING_BACK for e in going)
 
 
 def last_archived(seen: Observation, *, leaving: str | None) -> str | None:

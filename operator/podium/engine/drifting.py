@@ -187,9 +187,10 @@ def _revert(seen: Observation, now: datetime, why: str) -> Decision | None:
 def _where_to(seen: Observation) -> str | None:
     """The champion; where it was going, when its rollback ended by somebody's move of the alias;
     when that one is gone or in quarantine, the last good one, or what the spec lets guess."""
-    champion = seen.status.champion_version
+    champion, hold = seen.status.champion_version, seen.status.hold
     wanted = way_back(seen) or champion
-    if usable(seen, wanted):
+    left = hold is not None and hold.version == wanted  # where it was left for is gone
+    if usable(seen, wanted) and not left:
         return wanted
     if found := last_good(seen, leaving=champion):
         return found

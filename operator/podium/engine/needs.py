@@ -8,10 +8,11 @@ from datetime import datetime
 from podium.api.promotion import Stage
 from podium.api.promotion_status import Phase
 from podium.engine import serving, stages, tags
-from podium.engine.candidate import BECAME_CHAMPION, block, select
+from podium.engine.candidate import BECAME_CHAMPION, block, given_up, select
 from podium.engine.decision import Needs
 from podium.engine.drifting import was_elsewhere
 from podium.engine.observation import Observation
+from podium.engine.resting import came_good
 from podium.engine.restoring import behind
 
 _WATCHED = frozenset({Phase.PROMOTING, Phase.VERIFYING, Phase.BAKING, Phase.ROLLING_BACK})
@@ -29,7 +30,7 @@ def needs(seen: Observation, now: datetime) -> Needs:
             gates_for=attempt.version if judged else None,
         )
     if not well(seen):
-        return Needs(fresh=True, versions=True)
+        return Needs(fresh=True, versions=True, pods=given_up(seen) is not None)
     return Needs()
 
 
@@ -54,6 +55,8 @@ def well(seen: Observation) -> bool:
     ):
         return False
     if stages.next_transition(seen, status.champion.version, at_rest=True) or tags.missing(seen):
+        return False
+    if came_good(seen):
         return False
     found = select(seen)
     return found is None or found.version == status.champion.version or bool(block(seen, found))

@@ -243,42 +243,57 @@ def _unfinished(
         elif entry.action in _ENDS:
             promoted = entry if entry.action is EntryAction.PROMOTED else None
             intent = None
-        elif entry.action is EntryAction.QUARANTINED and promoted and entry.to == promoted.to:
+        elif promoted and _fails(entry, promoted):
             promoted = None  # what it went back to, and the entries there, are gone
     if promoted is not None:
         return _baking(seen, promoted, now)
     if intent is None or intent.to is None:
         return None
-    back = intent.action is not EntryAction.PROMOTE_INTENT
-    version = intent.from_version if back else intent.to
-    attempt = AttemptStatus(
-        id=intent.attempt or f"{intent.to}-restored",
-        version=version or intent.to,
-        phase=Phase.ROLLING_BACK if back else Phase.PROMOTING,
-        origin=_origin(intent),
-        started_at=intent.time,
-        phase_started_at=now,
-        deadline=now + seen.spec.rollout.progress_deadline.delta,
-        previous=_alias_before(seen, entries, intent) if back else intent.from_version,
-        move_id=None if back else intent.move_id,
-        evidence_digest=intent.evidence,
-        candidate_digest=intent.candidate,
-    )
-    if not back:
+    attempt = carried_on(seen, intent, now)
+    if intent.action is EntryAction.PROMOTE_INTENT:
         return attempt
     reason, _, message = intent.reason.partition(": ")
+    failed = intent.from_version or intent.to
     return replace(
         attempt,
+        version=failed,
+        phase=Phase.ROLLING_BACK,
+        previous=_alias_before(seen, entries, intent),
+        move_id=None,
         rollback=RollbackStatus(
             to=intent.to,
             move_id=intent.move_id,
             reason=reason,
             message=message,
-            quarantine=any(q.version == attempt.version for q in status.quarantined),
+            quarantine=any(q.version == failed for q in status.quarantined),
             hold=status.hold is not None,
             decision=intent.decision,
             by=intent.by,
         ),
+    )
+
+
+def _fails(entry: LedgerEntry, promoted: LedgerEntry) -> bool:
+    """Whether its bake ended so: in quarantine, or in the hold of a Rollback."""
+    if entry.action is EntryAction.HELD:
+        return entry.from_version == promoted.to
+    return entry.action is EntryAction.QUARANTINED and entry.to == promoted.to
+
+
+def carried_on(seen: Observation, intent: LedgerEntry, now: datetime) -> AttemptStatus:
+    """The attempt that this PromoteIntent began to move, with the same move id."""
+    return AttemptStatus(
+        id=intent.attempt or f"{intent.to}-restored",
+        version=intent.to or "",
+        phase=Phase.PROMOTING,
+        origin=_origin(intent),
+        started_at=intent.time,
+        phase_started_at=now,
+        deadline=now + seen.spec.rollout.progress_deadline.delta,
+        previous=intent.from_version,
+        move_id=intent.move_id,
+        evidence_digest=intent.evidence,
+        candidate_digest=intent.candidate,
     )
 
 

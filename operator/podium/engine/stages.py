@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import Stage
 from podium.engine import ledger
+from podium.engine.candidate import failure
 from podium.engine.decision import TransitionStage
 from podium.engine.observation import Observation, VersionState
 
@@ -92,7 +93,10 @@ def undo_late_staging(seen: Observation, now: datetime) -> TransitionStage | Non
         return None
     for entry in ledger.known(seen):
         version = seen.version(entry.from_version)
-        if entry.action not in _LEFT or now - entry.time > LATE or version is None:
+        if version is None or now - entry.time > LATE:
+            continue
+        reverted = entry.action is EntryAction.REVERTED and failure(seen, version.version)
+        if not reverted and entry.action not in _LEFT:
             continue
         if version.stage is Stage.STAGING and version.version != seen.status.champion_version:
             return TransitionStage(version.version, Stage.ARCHIVED)

@@ -14,13 +14,7 @@ from msgspec.structs import replace
 from podium.api.ledger_entry import LedgerEntry
 from podium.api.meta import Condition, ConditionStatus
 from podium.api.promotion import Target
-from podium.api.promotion_status import (
-    AttemptStatus,
-    ChampionStatus,
-    Phase,
-    PromotionStatus,
-    TargetStatus,
-)
+from podium.api.promotion_status import ChampionStatus, Phase, PromotionStatus, TargetStatus
 from podium.api.reasons import ConditionType, Reason
 from podium.api.values import encode_hook
 from podium.engine import ledger, serving
@@ -197,19 +191,15 @@ def _reconciling(changing: bool, status: PromotionStatus) -> Wanted:
 _NOWHERE_TO_GO = (Reason.NO_PREVIOUS_CHAMPION, Reason.NO_DESTINATION)
 
 
-def _came_good(status: PromotionStatus, attempt: AttemptStatus, ready: Wanted) -> bool:
-    """It was too late, through no fault of its own, and is served since."""
-    spoilt = any(item.version == attempt.version for item in status.quarantined)
-    return ready[1] and status.champion_version == attempt.version and not spoilt
-
-
 def _stalled(status: PromotionStatus, problem: Problem | None, ready: Wanted) -> Wanted:
     kind = ConditionType.STALLED
     if problem is not None and problem.kind is ProblemKind.STALLED:
         return kind, True, problem.reason, problem.message
     attempt = status.attempt
-    if attempt and attempt.reason in _NOWHERE_TO_GO and not _came_good(status, attempt, ready):
+    if attempt and attempt.reason in _NOWHERE_TO_GO:
         return kind, True, Reason(attempt.reason), _with_other(attempt.message, problem)
+    if status.active is None and (why := _failed_and_stayed(status)):
+        return kind, True, Reason.NO_PREVIOUS_CHAMPION, _with_other(why, problem)
     if status.hold:
         text = f"{status.hold.reason}; a Release lifts the hold"
         return kind, True, Reason.HELD, _with_other(text, problem)
@@ -219,6 +209,13 @@ def _stalled(status: PromotionStatus, problem: Problem | None, ready: Wanted) ->
         # What waits by itself never hides what a person must do.
         return kind, False, problem.reason, problem.message
     return kind, False, reason, message
+
+
+def _failed_and_stayed(status: PromotionStatus) -> str | None:
+    """The champion is in quarantine, and only stays because there is nothing to go back to."""
+    champion = status.champion_version
+    why = next((item.reason for item in status.quarantined if item.version == champion), None)
+    return why and f"version {champion} stays, though it is in quarantine ({why})"
 
 
 def _attempt_active(status: PromotionStatus) -> Wanted:

@@ -23,7 +23,7 @@ from podium.cluster.lease import ApiLeaseStore
 from podium.cluster.resources import DEPLOYMENTS, PODIUM
 from podium.registry.client import RegistryClient
 from podium.runtime import health as healths
-from podium.runtime import logs, shell, signing
+from podium.runtime import logs, memory, shell, signing
 from podium.runtime.cache import Cache
 from podium.runtime.gather import Gatherer
 from podium.runtime.hints import Hints
@@ -331,6 +331,7 @@ async def _main(settings: Settings) -> None:
 def main() -> None:
     """Entry point of `podium-operator`."""
     settings = parse()
+    memory.map_large_blocks()
     logs.configure(settings.log_level)
     _log.info("Podium %s", __version__)
     asyncio.run(_main(settings))

@@ -84,6 +84,7 @@ class Wild(RuleBasedStateMachine):
         self.older: list[PromotionStatus] = []
         self.written: dict[tuple[str, str], str] = {}
         self.refused: dict[str, tuple[object, ...]] = {}
+        self.refused_at: dict[str, int] = {}  # the seq of its ledger entry
         self.torn = False
         for n in range(1, data.draw(st.integers(0, 3)) + 1):
             self.w.register(str(n))
@@ -113,6 +114,7 @@ class Wild(RuleBasedStateMachine):
             self.refused = {}
         elif entry.action in (A.REJECTED, A.EXPIRED) and entry.to and entry.inputs:
             self.refused[entry.to] = self.inputs(entry.to, seen)
+            self.refused_at[entry.to] = entry.seq
         elif entry.action in (A.RETRIED, A.PROMOTED, A.RELEASED, A.QUARANTINED) and entry.to:
             self.refused.pop(entry.to, None)
         elif entry.action is A.ROLLBACK_INTENT and entry.from_version:
@@ -341,6 +343,13 @@ class Wild(RuleBasedStateMachine):
             self.w.status, self.w.uid = PromotionStatus(), self.w.uid + "+"
         else:
             self.w.status = self.older[-back]
+        # A refusal that only the lost status had is lost.
+        there = {key for version in self.w.versions.values() for key in version.tags}
+        self.refused = {
+            version: inputs
+            for version, inputs in self.refused.items()
+            if ledger.entry_tag_key("champion", self.refused_at[version]) in there
+        }
         self.run(passes)
 
     @precondition(lambda self: self.w.status.ledger_seq > 0)

@@ -186,26 +186,6 @@ def test_a_bake_that_ended_in_quarantine_does_not_begin_again() -> None:
     assert [q.version for q in w.status.quarantined] == ["3"]
 
 
-def test_a_first_champion_that_came_good_too_late_is_served_and_gone_back_to() -> None:
-    """Its nodes had no room until the deadline was over."""
-    w = world(rollback={"bakeDuration": "10m"})
-    w.register("1")
-    w.until("Verifying")
-    pods, w.deployments["api"].pods = w.deployments["api"].pods, []
-    w.run(400)
-    assert (w.phase, w.condition("Stalled")) == ("Rejected", ("True", "NoPreviousChampion"))
-    w.deployments["api"].pods = pods
-    w.run()
-    assert (w.condition("Ready")[0], w.condition("Stalled")[0]) == ("True", "False")
-    w.register("2")
-    w.until("Baking")
-    w.now += timedelta(seconds=20)
-    w.restart_containers("api")
-    w.run(400)
-    assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
-    assert [q.version for q in w.status.quarantined] == ["2"]
-
-
 @pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
 def test_a_rollback_before_the_alias_moved_is_carried_on_by_a_lost_status(
     target: dict[str, object],

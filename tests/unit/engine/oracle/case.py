@@ -106,6 +106,12 @@ def known(seen: Observation) -> tuple[LedgerEntry, ...]:
     return tuple(entry for entry in entries if entry.seq >= begun)
 
 
+def taken_up(c: Case) -> bool:
+    """Whether a move that was given up goes on: its intent is said once more."""
+    given_up = {e.move_id for e in known(c.seen) if e.action is A.REJECTED and not e.inputs}
+    return any(intent.move_id in given_up for intent in c.added(A.PROMOTE_INTENT))
+
+
 def quarantined(seen: Observation) -> frozenset[str]:
     found: set[str] = set()
     for entry in known(seen):
@@ -122,25 +128,18 @@ def last_good(seen: Observation, leaving: str | None) -> str | None:
     """The last champion that may serve, of those that nobody has gone back from, or past, since
     they were promoted. Who goes to what was not promoted here leaves only what he comes from. Of a
     rollback that was sent elsewhere on its way only the end counts; where it was going before
-    comes last, or not at all if that was promoted after the end. A version with nothing to go back
-    to that stayed until the next one was promoted stands too."""
+    comes last, or not at all if that was promoted after the end."""
     standing = dict[str, int]()  # each with when it was promoted
-    stayed = set[str]()
     began = dict[str, int]()
     tried = list[str]()
     attempt: str | None = None
     for entry in known(seen):
         if entry.to is None:
             continue
-        if entry.action is A.REJECTED and not entry.inputs:
-            stayed.add(entry.to)
         if entry.action in (A.PROMOTED, A.ADOPTED):
-            if entry.from_version in stayed:
-                standing.setdefault(str(entry.from_version), entry.seq - 1)
             standing[entry.to] = entry.seq
         if entry.action not in BACK | {A.ROLLED_BACK, A.REVERTED}:
             continue
-        stayed.discard(entry.from_version or "")
         if entry.action in BACK:
             if not tried or attempt != entry.attempt:
                 began, tried, attempt = dict(standing), [], entry.attempt

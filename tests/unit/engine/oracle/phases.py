@@ -2,7 +2,7 @@
 
 from podium.api.promotion_status import Origin, Phase
 from podium.engine import ledger
-from tests.unit.engine.oracle.case import BACK, A, Case, P, Rule, is_own, standing_still
+from tests.unit.engine.oracle.case import BACK, A, Case, P, Rule, is_own, standing_still, taken_up
 
 # The line of phases in DESIGN section 3. None: no attempt, or one that has come to its end.
 FOLLOWS: dict[Phase | None, frozenset[Phase]] = {
@@ -32,6 +32,9 @@ def goes_from_phase_to_phase(c: Case) -> None:
     old, new = c.before.attempt, c.after.attempt
     if new is None:
         assert old is None, "an attempt is forgotten"
+        return
+    if taken_up(c):
+        assert c.attempt is None and new.phase is P.PROMOTING
         return
     begun = old is None or old.id != new.id
     if begun:

@@ -26,13 +26,14 @@ from tests.unit.engine.oracle.case import (
     ready,
     refused,
     states,
+    taken_up,
     unmet_gates,
 )
 
 
 def begins_an_attempt_that_may_begin(c: Case) -> None:
     old, new = c.before.attempt, c.after.attempt
-    if c.restored or new is None or (old is not None and old.id == new.id):
+    if c.restored or new is None or (old is not None and old.id == new.id) or taken_up(c):
         return
     if new.origin not in (Origin.CANDIDATE, Origin.ADOPT):
         return
@@ -54,7 +55,7 @@ def begins_an_attempt_that_may_begin(c: Case) -> None:
 def does_not_try_again_what_failed(c: Case) -> None:
     """A failure sticks until a Release or a change of spec.candidate that names the version."""
     old, new = c.before.attempt, c.after.attempt
-    if c.restored or new is None or (old is not None and old.id == new.id):
+    if c.restored or new is None or (old is not None and old.id == new.id) or taken_up(c):
         return
     if new.origin not in (Origin.CANDIDATE, Origin.ADOPT):
         return
@@ -69,9 +70,29 @@ def does_not_try_again_what_failed(c: Case) -> None:
             return
 
 
+def takes_up_only_what_came_good(c: Case) -> None:
+    """A move that was given up goes on when nothing has happened since but that its rollout is
+    good after all; it earned its place when it began."""
+    if not taken_up(c):
+        return
+    (intent,) = c.added(A.PROMOTE_INTENT)
+    version, spec = intent.to or "", c.seen.spec
+    assert c.before.champion_version in (None, version)
+    assert ready(c.seen, version) and version not in quarantined(c.seen), "I3"
+    for name, state in states(c.seen).items():
+        assert carries(c.seen, name, version, intent.move_id) and state.settled
+    own = [e for e in known(c.seen) if e.attempt == intent.attempt]
+    assert not any(e.action in BACK for e in own), "it was to be gone back from"
+    since = [e for e in known(c.seen) if e.seq > own[-1].seq]
+    assert not any(e.action in GOOD | BACK for e in since), "something has moved since"
+    if c.seen.alias != version:
+        assert not spec.suspend and c.before.hold is None, "a step forward though told to stop"
+        assert own[0].spec == digest(spec), "it was judged by another spec"
+
+
 def promotes_what_earned_it(c: Case) -> None:
     """I1 at the intent: READY, gates, approvals, nobody says stop, and everything can follow."""
-    for intent in () if c.restored else c.added(A.PROMOTE_INTENT):
+    for intent in () if c.restored or taken_up(c) else c.added(A.PROMOTE_INTENT):
         version, attempt, spec = intent.to or "", c.attempt, c.seen.spec
         assert attempt is not None and attempt.version == version
         assert attempt.phase is P.PROMOTING and attempt.move_id is None
@@ -309,6 +330,7 @@ def claims_before_anything(c: Case) -> None:
 STEPS: tuple[Rule, ...] = (
     begins_an_attempt_that_may_begin,
     does_not_try_again_what_failed,
+    takes_up_only_what_came_good,
     promotes_what_earned_it,
     counts_people_who_may_agree,
     voids_approvals_with_the_evidence,

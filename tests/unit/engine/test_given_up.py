@@ -1,0 +1,209 @@
+"""A version that was not good in time, with nothing to go back to: it is given up and stays. What
+happens when it comes good after all, and when it does not."""
+
+from datetime import timedelta
+
+import pytest
+
+from podium.api.decision import DecisionAction, DecisionOutcome
+from podium.api.promotion_status import PromotionStatus, Verdict
+from tests.unit.engine.iris import PINNED, TARGET, grown, world
+from tests.unit.engine.world import Pod, World
+
+NOWHERE = ("True", "NoPreviousChampion")
+
+
+def given_up(**spec: object) -> tuple[World, list[Pod]]:
+    """A first version whose pods found no room until the deadline; and those pods."""
+    w = world(rollback={"bakeDuration": "10m"}, historyLimit=20, **spec)
+    w.register("1")
+    w.until("Verifying")
+    pods, w.deployments["api"].pods = w.deployments["api"].pods, []
+    w.run(400)
+    assert (w.phase, w.condition("Stalled")) == ("Rejected", NOWHERE)
+    return w, pods
+
+
+def came_good(**spec: object) -> World:
+    w, pods = given_up(**spec)
+    w.deployments["api"].pods = pods
+    w.run(400)
+    return w
+
+
+def failed(w: World) -> World:
+    """In its bake, by its own fault."""
+    w.until("Baking")
+    w.now += timedelta(seconds=20)
+    w.restart_containers("api")
+    w.run(400)
+    return w
+
+
+def entries(w: World) -> list[str]:
+    return [f"{e.action.value} {e.to}" for e in w.status.history]
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+@pytest.mark.parametrize("lost", [False, True], ids=["status is kept", "status is lost"])
+def test_what_came_good_after_its_deadline_is_promoted(
+    target: dict[str, object], lost: bool
+) -> None:
+    w, pods = given_up(targets=[target])
+    if lost:
+        w.status = PromotionStatus()
+    w.deployments["api"].pods = pods
+    w.run(400)
+    assert (w.alias, w.phase, w.served()) == ("1", "Promoted", {"1"})
+    assert (w.condition("Ready")[0], w.condition("Stalled")[0]) == ("True", "False")
+    assert w.status.highest_promoted == "1"
+    moves = {e.move_id for e in w.status.history if e.move_id}
+    assert len(moves) == 1, "nothing is restarted for it"
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+def test_the_next_one_that_fails_goes_back_to_what_came_good(target: dict[str, object]) -> None:
+    w = came_good(targets=[target])
+    w.register("2")
+    failed(w)
+    assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
+
+
+def test_the_next_one_that_fails_does_not_go_back_to_what_never_served() -> None:
+    w, _ = given_up()
+    w.register("2")
+    failed(w)
+    assert (w.alias, w.served(), w.condition("Stalled")) == ("2", {"2"}, ("True", "NoDestination"))
+
+
+def test_what_was_to_be_gone_back_from_does_not_come_good() -> None:
+    """A person found its predictions wrong; what they go back to is gone meanwhile."""
+    w = world(historyLimit=20)
+    w.register("1")
+    w.run()
+    w.register("2")
+    w.until("Verifying")
+    w.deployments["api"].pods[-1].ready = False
+    w.say(DecisionAction.ROLLBACK)
+    w.until("RollingBack")
+    w.delete("1")
+    w.run(400)
+    assert (w.alias, w.phase, w.condition("Stalled")) == ("2", "Rejected", NOWHERE)
+    assert "Promoted 2" not in entries(w)
+
+
+def test_a_champion_that_came_good_is_told_like_any_other_when_a_pod_of_it_ends() -> None:
+    w = came_good()
+    w.now += timedelta(days=30)
+    w.deployments["api"].pods = []
+    w.run()
+    assert w.condition("Stalled") == ("False", "TargetNotReady")
+
+
+def test_a_pin_back_to_what_came_good_is_a_rollback_by_git() -> None:
+    w = came_good()
+    w.register("2")
+    w.run(400)
+    w.spec = {**w.spec, "approval": {"required": 1, "excludeAuthors": False}}
+    w.spec = {**w.spec, "candidate": {"version": "1"}}
+    w.run(400)
+    assert (w.alias, w.phase) == ("1", "Promoted")
+
+
+@pytest.mark.parametrize("stop", ["suspend", "hold", "spec"])
+def test_where_the_alias_would_move_it_waits_while_told_to_stop(stop: str) -> None:
+    """By version the alias is the outcome. An edited spec may ask for other gates."""
+    w, pods = given_up(targets=[PINNED])
+    if stop == "suspend":
+        w.spec = {**w.spec, "suspend": True}
+    elif stop == "hold":
+        w.say(DecisionAction.HOLD)
+    else:
+        w.spec = {**w.spec, "gates": [{"name": "new", "metric": {"key": "m", "bound": {"min": 1}}}]}
+    w.run()
+    w.deployments["api"].pods = pods
+    w.run(400)
+    assert (w.alias, w.phase, w.condition("Stalled")) == (None, "Rejected", NOWHERE)
+
+
+@pytest.mark.parametrize("then", ["status is lost", "the next one is refused"])
+@pytest.mark.parametrize("when", ["verifying", "baking"])
+def test_that_the_champion_is_in_quarantine_stays_told(when: str, then: str) -> None:
+    w = world(rollback={"bakeDuration": "10m"}, historyLimit=20)
+    if when == "verifying":
+        w.broken.add("1")
+    w.register("1")
+    w.run(400) if when == "verifying" else failed(w)
+    assert (w.status.champion_version, w.condition("Stalled")) == ("1", NOWHERE)
+    if then == "status is lost":
+        w.status = PromotionStatus()
+    else:
+        w.register("2", verdict=Verdict.FAIL)
+    w.run(400)
+    assert (w.status.champion_version, w.condition("Stalled")) == ("1", NOWHERE)
+
+
+@pytest.mark.parametrize("bake", ["10m", "0s"])
+@pytest.mark.parametrize("lost", [False, True], ids=["status is kept", "status is lost"])
+def test_what_a_person_went_back_from_does_not_return_when_the_destination_is_deleted(
+    lost: bool, bake: str
+) -> None:
+    """With it the ledger loses the rollback; the hold is an entry of its own."""
+    w = world(rollback={"bakeDuration": bake}, historyLimit=20)
+    for version in "12":
+        w.register(version)
+        w.run(200)
+    w.register("3")
+    w.run(300) if bake == "0s" else w.until("Baking")
+    w.say(DecisionAction.ROLLBACK, version="2")
+    w.run(200)
+    w.delete("2")
+    if lost:
+        w.status = PromotionStatus()
+    w.run(300)
+    assert (w.alias, w.served(), w.status.champion_version) == ("1", {"1"}, "1")
+
+
+def test_what_failed_is_archived_though_its_rollback_took_long_and_was_cut_short() -> None:
+    w = grown()
+    w.broken.update("23")
+    w.register("3")
+    w.until("RollingBack", 400)
+    while w.deployments["api"].model_version != "2":
+        w.steps(1)
+    w.now += timedelta(minutes=11)
+    w.steps(3)
+    w.aliases["champion"] = "3"
+    w.steps(3)
+    w.broken.discard("2")
+    w.deployments["api"].pods = w.deployments["api"].pods[-1:]
+    w.deployments["api"].pods[0].ready = True
+    w.run(400)
+    assert (w.alias, w.stages()) == ("2", {"1": "Archived", "2": "Production", "3": "Archived"})
+
+
+def test_retry_of_what_was_rolled_back_is_refused_though_a_gate_refused_it_too() -> None:
+    w = grown(historyLimit=20)
+    w.say(DecisionAction.ROLLBACK)
+    w.run(400)
+    w.verdicts["2"] = Verdict.FAIL
+    w.spec = {**w.spec, "candidate": {"version": "2"}}
+    w.run(400)
+    w.spec = {**w.spec, "candidate": {"latest": {}}}
+    w.run()
+    said = w.say(DecisionAction.RETRY, version="2")
+    w.run()
+    outcome, message = w.answers[said]
+    assert (outcome, "use action Release" in message) == (DecisionOutcome.REFUSED, True)
+
+
+def test_what_was_refused_since_does_not_come_good() -> None:
+    """By version, a Release lets it be tried again, and a gate refuses it then."""
+    w, pods = given_up(targets=[PINNED])
+    w.verdicts["1"] = Verdict.FAIL
+    w.say(DecisionAction.RELEASE, version="1")
+    w.run()
+    assert entries(w)[-1] == "Rejected 1"
+    w.deployments["api"].pods = pods
+    w.run(400)
+    assert (w.alias, w.phase) == (None, "Rejected")
