@@ -30,6 +30,15 @@ def test_memory_that_grows_is_noticed(growth: float, flat: bool) -> None:
     assert flatness(report.samples, "rss").slope == pytest.approx(growth)
 
 
+@pytest.mark.parametrize(("growth", "flat"), [(0.0, True), (20.0, False)])
+def test_what_goes_with_connections_and_comes_back_is_no_growth(growth: float, flat: bool) -> None:
+    """As the API server is restarted in the middle of the life."""
+    dipped = [
+        replace(each, rss=each.rss - 4.0) if 600 <= each.at < 700 else each for each in life(growth)
+    ]
+    assert (not_flat(Report(1200, 1, samples=dipped)) == []) is flat
+
+
 def test_descriptors_that_grow_are_noticed() -> None:
     leaking = [replace(each, descriptors=30 + int(each.at) // 10) for each in life(0.0)]
     (said,) = not_flat(Report(1200, 1, samples=leaking))

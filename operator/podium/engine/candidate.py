@@ -286,27 +286,6 @@ def way_back(seen: Observation) -> str | None:
     return None
 
 
-def given_up(seen: Observation) -> LedgerEntry | None:
-    """The entry by which the champion (in Version mode: what would have become it) was given up,
-    while nothing has happened since: it had moved, was not good in time, and there was nothing to
-    go back to. Not what was to be gone back from for another reason, or was refused since."""
-    refused = set()
-    for entry in reversed(ledger.known(seen)):
-        if is_verdict(entry):
-            refused.add(entry.to)
-        elif entry.action is EntryAction.REJECTED and entry.move_id:
-            own = seen.status.champion_version in (None, entry.to) and entry.to not in refused
-            return entry if own and not _was_being_left(seen, entry) else None
-        if entry.action in BECAME_CHAMPION | _GOING_BACK:
-            return None
-    return None
-
-
-def _was_being_left(seen: Observation, entry: LedgerEntry) -> bool:
-    going = (e for e in ledger.known(seen) if e.attempt == entry.attempt)
-    return any(e.action in _GOING_BACK for e in going)
-
-
 def last_archived(seen: Observation, *, leaving: str | None) -> str | None:
     """whenUnknown UseArchived: the Archived version that changed last. Inferred: a description
     edit also counts as a change, so MLflow cannot really say which one served last."""

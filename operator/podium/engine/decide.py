@@ -15,6 +15,7 @@ from podium.engine.baking import baking
 from podium.engine.claiming import claim, yield_to_older
 from podium.engine.decision import Decision, Event, MirrorEntry
 from podium.engine.drifting import end_if_alias_was_taken
+from podium.engine.late import note_that_it_came_good
 from podium.engine.observation import Observation, Problem
 from podium.engine.promoting import promoting
 from podium.engine.recreated import begin_anew, with_creation_time
@@ -132,15 +133,16 @@ def go_on_with_attempt(seen: Observation, now: datetime) -> Decision | None:
     attempt = seen.attempt
     if attempt is None:
         return None
-    chain = (end_if_alias_was_taken, _keep_champion_served, _PHASES[attempt.phase])
+    chain = (end_if_alias_was_taken, _keep_champion, _PHASES[attempt.phase])
     return first_decision(chain, seen, now)
 
 
-def _keep_champion_served(seen: Observation, now: datetime) -> Decision | None:
+def _keep_champion(seen: Observation, now: datetime) -> Decision | None:
     """An attempt may wait for days; what serves meanwhile is put right as at rest."""
     attempt = seen.attempt
     moving = attempt is not None and (attempt.move_id or attempt.rollback)
-    return None if moving else put_targets_right(seen, now)
+    chain = (put_targets_right, note_that_it_came_good)
+    return None if moving else first_decision(chain, seen, now)
 
 
 ALWAYS: Chain = (

@@ -20,7 +20,14 @@ from podium.api.promotion_status import (
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving
 from podium.engine.attempts import REASON_SHOWN, begin, end, entered, turn_back
-from podium.engine.candidate import block, last_archived, last_good, usable, way_back
+from podium.engine.candidate import (
+    BECAME_CHAMPION,
+    block,
+    last_archived,
+    last_good,
+    usable,
+    way_back,
+)
 from podium.engine.decision import Decision
 from podium.engine.observation import Observation
 from podium.engine.steps import clip, normal, persist, stall, warning
@@ -187,10 +194,9 @@ def _revert(seen: Observation, now: datetime, why: str) -> Decision | None:
 def _where_to(seen: Observation) -> str | None:
     """The champion; where it was going, when its rollback ended by somebody's move of the alias;
     when that one is gone or in quarantine, the last good one, or what the spec lets guess."""
-    champion, hold = seen.status.champion_version, seen.status.hold
+    champion = seen.status.champion_version
     wanted = way_back(seen) or champion
-    left = hold is not None and hold.version == wanted  # where it was left for is gone
-    if usable(seen, wanted) and not left:
+    if usable(seen, wanted) and not _is_left(seen, wanted):
         return wanted
     if found := last_good(seen, leaving=champion):
         return found
@@ -198,6 +204,19 @@ def _where_to(seen: Observation) -> str | None:
         return champion
     guesses = seen.spec.rollback.when_unknown is WhenUnknown.USE_ARCHIVED
     return last_archived(seen, leaving=champion) if guesses else None
+
+
+def _is_left(seen: Observation, version: str | None) -> bool:
+    """Whether a hold says that it was gone back from. (The rollback itself is not in the ledger any
+    more when its destination was deleted.)"""
+    if seen.status.hold is None:
+        return False
+    for entry in reversed(ledger.known(seen)):
+        if entry.action is EntryAction.HELD and entry.from_version == version:
+            return True
+        if entry.action in BECAME_CHAMPION and entry.to == version:
+            return False
+    return False
 
 
 def _follow(seen: Observation, now: datetime) -> Decision | None:

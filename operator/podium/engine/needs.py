@@ -8,11 +8,11 @@ from datetime import datetime
 from podium.api.promotion import Stage
 from podium.api.promotion_status import Phase
 from podium.engine import serving, stages, tags
-from podium.engine.candidate import BECAME_CHAMPION, block, given_up, select
+from podium.engine.candidate import BECAME_CHAMPION, block, select
 from podium.engine.decision import Needs
 from podium.engine.drifting import was_elsewhere
+from podium.engine.late import came_good
 from podium.engine.observation import Observation
-from podium.engine.resting import came_good
 from podium.engine.restoring import behind
 
 _WATCHED = frozenset({Phase.PROMOTING, Phase.VERIFYING, Phase.BAKING, Phase.ROLLING_BACK})
@@ -30,7 +30,7 @@ def needs(seen: Observation, now: datetime) -> Needs:
             gates_for=attempt.version if judged else None,
         )
     if not well(seen):
-        return Needs(fresh=True, versions=True, pods=given_up(seen) is not None)
+        return Needs(fresh=True, versions=True)
     return Needs()
 
 

@@ -5,17 +5,17 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from podium.api.ledger_entry import EntryAction, LedgerEntry
+from podium.api.ledger_entry import EntryAction
 from podium.api.promotion_status import AttemptStatus, CandidateStatus, Origin, Phase
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving, stages
-from podium.engine.attempts import begin, entered, move_id
-from podium.engine.candidate import block, given_up, select, usable
+from podium.engine.attempts import begin, move_id
+from podium.engine.candidate import block, select
 from podium.engine.decision import ApplyTarget, Decision
-from podium.engine.digests import candidate_digest, digest
+from podium.engine.digests import candidate_digest
 from podium.engine.drifting import follow_or_revert, was_elsewhere
+from podium.engine.late import note_that_it_came_good, promote_what_came_good
 from podium.engine.observation import Observation
-from podium.engine.restoring import carried_on
 from podium.engine.steps import (
     SLOWLY,
     Chain,
@@ -53,48 +53,6 @@ def return_refused_from_staging(seen: Observation, now: datetime) -> Decision | 
 def _stays(seen: Observation, attempt: AttemptStatus) -> str | None:
     """What the alias is at, but for what somebody moved it to in vain: it goes back from there."""
     return None if attempt.origin is Origin.ADOPT else seen.alias
-
-
-def promote_what_came_good(seen: Observation, now: datetime) -> Decision | None:
-    """What was given up with nothing to go back to, and rolled out after all: its move goes on.
-    (Mostly the alias is there already, and only the outcome is missing.)"""
-    entry = came_good(seen)
-    began = _intent(seen, entry) if entry else None
-    if entry is None or began is None:
-        return None
-    told_to_stop = seen.spec.suspend or seen.status.hold or began.spec != digest(seen.spec)
-    if seen.alias != entry.to and (told_to_stop or seen.alias != began.from_version):
-        return None
-    status = ledger.append(
-        seen,
-        seen.status,
-        now,
-        EntryAction.PROMOTE_INTENT,
-        from_version=began.from_version,
-        to=began.to,
-        attempt=began.attempt,
-        move_id=began.move_id,
-        reason=began.reason,
-        evidence=began.evidence,
-    )
-    attempt = carried_on(seen, status.history[-1], now)
-    if (last := seen.status.attempt) and last.id == attempt.id:
-        attempt = entered(last, attempt.phase, now, seen.spec.rollout.progress_deadline.delta)
-    text = f"version {entry.to} became ready after all"
-    return persist(replace(status, attempt=attempt), normal(Reason.ATTEMPT_STARTED, text))
-
-
-def came_good(seen: Observation) -> LedgerEntry | None:
-    """The entry by which it was given up."""
-    entry = given_up(seen)
-    if entry is None or not usable(seen, entry.to):
-        return None
-    return entry if serving.rolled_out(seen, entry.to or "", entry.move_id or "") else None
-
-
-def _intent(seen: Observation, entry: LedgerEntry) -> LedgerEntry | None:
-    own = (e for e in reversed(ledger.known(seen)) if e.attempt == entry.attempt)
-    return next((e for e in own if e.action is EntryAction.PROMOTE_INTENT), None)
 
 
 def keep_stages(seen: Observation, now: datetime) -> Decision | None:
@@ -230,6 +188,7 @@ def _pin_that_leads_nowhere(seen: Observation) -> tuple[Reason, str] | None:
 
 RESTING: Chain = (
     follow_or_revert,
+    note_that_it_came_good,
     promote_what_came_good,
     keep_stages,
     undo_late_staging,

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import Stage
 from podium.engine import ledger
-from podium.engine.candidate import failure
+from podium.engine.candidate import BECAME_CHAMPION, failure
 from podium.engine.decision import TransitionStage
 from podium.engine.observation import Observation, VersionState
 
@@ -91,12 +91,14 @@ def undo_late_staging(seen: Observation, now: datetime) -> TransitionStage | Non
         return None
     if not seen.model.stages_supported:
         return None
+    settled = 0  # the entry by which the champion before became it
     for entry in ledger.known(seen):
+        before, settled = settled, entry.seq if entry.action in BECAME_CHAMPION else settled
         version = seen.version(entry.from_version)
         if version is None or now - entry.time > LATE:
             continue
-        reverted = entry.action is EntryAction.REVERTED and failure(seen, version.version)
-        if not reverted and entry.action not in _LEFT:
+        failed = failure(seen, version.version) if entry.action is EntryAction.REVERTED else None
+        if entry.action not in _LEFT and not (failed and failed.seq > before):
             continue
         if version.stage is Stage.STAGING and version.version != seen.status.champion_version:
             return TransitionStage(version.version, Stage.ARCHIVED)

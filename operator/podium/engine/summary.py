@@ -196,10 +196,11 @@ def _stalled(status: PromotionStatus, problem: Problem | None, ready: Wanted) ->
     if problem is not None and problem.kind is ProblemKind.STALLED:
         return kind, True, problem.reason, problem.message
     attempt = status.attempt
-    if attempt and attempt.reason in _NOWHERE_TO_GO:
+    failed = _failed_and_stayed(status)
+    if attempt and attempt.reason in _NOWHERE_TO_GO and (failed or not ready[1]):
         return kind, True, Reason(attempt.reason), _with_other(attempt.message, problem)
-    if status.active is None and (why := _failed_and_stayed(status)):
-        return kind, True, Reason.NO_PREVIOUS_CHAMPION, _with_other(why, problem)
+    if failed and status.active is None:
+        return kind, True, Reason.NO_PREVIOUS_CHAMPION, _with_other(failed, problem)
     if status.hold:
         text = f"{status.hold.reason}; a Release lifts the hold"
         return kind, True, Reason.HELD, _with_other(text, problem)
@@ -215,7 +216,8 @@ def _failed_and_stayed(status: PromotionStatus) -> str | None:
     """The champion is in quarantine, and only stays because there is nothing to go back to."""
     champion = status.champion_version
     why = next((item.reason for item in status.quarantined if item.version == champion), None)
-    return why and f"version {champion} stays, though it is in quarantine ({why})"
+    held = f"; held: {status.hold.reason}" if status.hold else ""
+    return why and f"version {champion} stays, though it is in quarantine ({why}){held}"
 
 
 def _attempt_active(status: PromotionStatus) -> Wanted:

@@ -14,6 +14,7 @@ import psutil
 from tests.faults.mutated.slot import Counts
 
 MIB = 2**20
+PEAK_SECONDS = 120.0  # longer than it takes until connections are open again after an outage
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,22 @@ class Flatness:
 
 
 def flatness(samples: Sequence[Sample], name: str) -> Flatness:
-    """Of one attribute of the samples. Least squares over the second half."""
+    """Of one attribute of the samples. Least squares over the second half's peaks: an outage
+    closes connections, and their buffers go and come back."""
     half = samples[len(samples) // 2 :]
     values = [float(asdict(each)[name]) for each in half]
-    times = [each.at for each in half]
+    quarter = len(values) // 2
+    before, after = _median(values[:quarter]), _median(values[quarter:])
+    peaks: dict[int, tuple[float, float]] = {}
+    for each, value in zip(half, values, strict=True):
+        part = int((each.at - half[0].at) / PEAK_SECONDS)
+        peaks[part] = max(peaks.get(part, (value, each.at)), (value, each.at))
+    values, times = [value for value, _ in peaks.values()], [at for _, at in peaks.values()]
     middle, mean = sum(times) / len(times), sum(values) / len(values)
     spread = sum((t - middle) ** 2 for t in times)
     tilt = sum((t - middle) * (v - mean) for t, v in zip(times, values, strict=True))
-    quarter = len(values) // 2
     slope = tilt / spread * 3600 if spread else 0.0
-    return Flatness(slope, _median(values[:quarter]), _median(values[quarter:]))
+    return Flatness(slope, before, after)
 
 
 def _median(values: Sequence[float]) -> float:

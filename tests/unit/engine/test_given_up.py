@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from podium.api.decision import DecisionAction, DecisionOutcome
+from podium.api.promotion import Stage
 from podium.api.promotion_status import PromotionStatus, Verdict
 from tests.unit.engine.iris import PINNED, TARGET, grown, world
 from tests.unit.engine.world import Pod, World
@@ -54,7 +55,8 @@ def test_what_came_good_after_its_deadline_is_promoted(
         w.status = PromotionStatus()
     w.deployments["api"].pods = pods
     w.run(400)
-    assert (w.alias, w.phase, w.served()) == ("1", "Promoted", {"1"})
+    assert (w.alias, w.status.champion_version, w.served()) == ("1", "1", {"1"})
+    assert entries(w)[-1] == "Promoted 1"
     assert (w.condition("Ready")[0], w.condition("Stalled")[0]) == ("True", "False")
     assert w.status.highest_promoted == "1"
     moves = {e.move_id for e in w.status.history if e.move_id}
@@ -143,10 +145,11 @@ def test_that_the_champion_is_in_quarantine_stays_told(when: str, then: str) -> 
     assert (w.status.champion_version, w.condition("Stalled")) == ("1", NOWHERE)
 
 
+@pytest.mark.parametrize("held", [False, True], ids=["", "and a Hold before"])
 @pytest.mark.parametrize("bake", ["10m", "0s"])
 @pytest.mark.parametrize("lost", [False, True], ids=["status is kept", "status is lost"])
 def test_what_a_person_went_back_from_does_not_return_when_the_destination_is_deleted(
-    lost: bool, bake: str
+    lost: bool, bake: str, held: bool
 ) -> None:
     """With it the ledger loses the rollback; the hold is an entry of its own."""
     w = world(rollback={"bakeDuration": bake}, historyLimit=20)
@@ -155,6 +158,9 @@ def test_what_a_person_went_back_from_does_not_return_when_the_destination_is_de
         w.run(200)
     w.register("3")
     w.run(300) if bake == "0s" else w.until("Baking")
+    if held:
+        w.say(DecisionAction.HOLD)
+        w.steps(5)
     w.say(DecisionAction.ROLLBACK, version="2")
     w.run(200)
     w.delete("2")
@@ -207,3 +213,110 @@ def test_what_was_refused_since_does_not_come_good() -> None:
     w.deployments["api"].pods = pods
     w.run(400)
     assert (w.alias, w.phase) == (None, "Rejected")
+
+
+def test_what_came_good_while_the_next_one_waits_is_gone_back_to() -> None:
+    w, pods = given_up()
+    w.register("2", verdict=Verdict.PENDING)
+    w.until("Validating")
+    w.deployments["api"].pods = pods
+    w.steps(5)
+    assert (w.phase, entries(w)[-1]) == ("Validating", "Promoted 1")
+    w.verdicts["2"] = Verdict.PASS
+    failed(w)
+    assert (w.alias, w.served(), w.phase) == ("1", {"1"}, "RolledBack")
+
+
+def test_what_came_good_while_its_alias_and_status_were_lost_is_not_tried_without_end() -> None:
+    w, pods = given_up()
+    w.deployments["api"].pods = pods
+    del w.aliases["champion"]
+    w.status = PromotionStatus()
+    w.run(100)
+    assert (w.status.champion_version, entries(w)) == (None, ["PromoteIntent 1", "Rejected 1"])
+
+
+def test_by_version_what_is_not_selected_any_more_does_not_get_the_alias() -> None:
+    candidate = {"latest": {"matchTags": {"reviewed": "yes"}}}
+    w = world(rollback={"bakeDuration": "10m"}, targets=[PINNED], candidate=candidate)
+    w.register("1", reviewed="yes")
+    w.until("Verifying")
+    pods, w.deployments["api"].pods = w.deployments["api"].pods, []
+    w.run(400)
+    w.tag("1", reviewed="no")
+    w.deployments["api"].pods = pods
+    w.run(400)
+    assert (w.alias, w.phase) == (None, "Rejected")
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["status is kept", "status is lost"])
+def test_what_a_person_went_back_from_is_not_promoted_by_coming_good(lost: bool) -> None:
+    """The intent of that rollback is in MLflow a tag of its destination, which is deleted."""
+    w = world(historyLimit=20)
+    w.register("1")
+    w.run()
+    w.register("2")
+    w.until("Verifying")
+    w.deployments["api"].pods[-1].ready = False
+    w.say(DecisionAction.ROLLBACK)
+    w.until("RollingBack")
+    w.delete("1")
+    w.run(400)
+    if lost:
+        w.status = PromotionStatus()
+    w.run(200)
+    w.deployments["api"].pods = w.deployments["api"].pods[-1:]
+    w.deployments["api"].pods[0].ready = True
+    w.run(400)
+    assert "Promoted 2" not in entries(w)
+    assert (w.condition("Ready")[0], w.condition("Stalled")) == ("True", ("True", "Held"))
+
+
+def test_what_found_no_room_and_whose_way_back_was_deleted_comes_good() -> None:
+    w = world(historyLimit=20, rollback={"bakeDuration": "10m"})
+    w.register("1")
+    w.run(200)
+    w.register("2")
+    w.until("Verifying")
+    pods, w.deployments["api"].pods = w.deployments["api"].pods, []
+    w.until("RollingBack", 500)
+    w.delete("1")
+    w.run(400)
+    w.deployments["api"].pods = pods
+    w.say(DecisionAction.RELEASE)
+    w.run(400)
+    assert (w.phase, w.condition("Stalled")[0]) == ("Promoted", "False")
+    w.register("3")
+    failed(w)
+    assert (w.alias, w.phase) == ("2", "RolledBack")
+
+
+def test_a_rollback_that_a_person_sent_on_to_where_it_came_from_leaves_that_one() -> None:
+    """The hold is still over it; a drift is reverted all the same."""
+    w = world(rollback={"bakeDuration": "0s"}, historyLimit=20)
+    for version in "123":
+        w.register(version)
+        w.run(300)
+    w.say(DecisionAction.ROLLBACK, version="2")
+    w.until("RollingBack")
+    w.say(DecisionAction.ROLLBACK, version="3")
+    w.run(300)
+    assert (w.alias, w.status.hold is not None) == ("3", True)
+    w.now += timedelta(days=1)
+    w.aliases["champion"] = "1"
+    w.run(300)
+    assert (w.alias, w.served()) == ("3", {"3"})
+
+
+def test_a_stage_that_a_person_gave_to_what_failed_long_ago_is_left() -> None:
+    w = grown(historyLimit=20)
+    w.broken.add("3")
+    w.register("3")
+    w.run(400)
+    w.now += timedelta(days=30)
+    w.to_stage("3", Stage.STAGING)
+    w.run()
+    w.broken.discard("3")
+    w.aliases["champion"] = "3"
+    w.run(400)
+    assert (w.alias, w.stages()["3"]) == ("2", "Staging")

@@ -106,10 +106,22 @@ def known(seen: Observation) -> tuple[LedgerEntry, ...]:
     return tuple(entry for entry in entries if entry.seq >= begun)
 
 
+def given_up(seen: Observation) -> dict[str | None, LedgerEntry]:
+    """The entries by which moves were given up, by move id."""
+    over = (e for e in known(seen) if e.action is A.REJECTED and not e.inputs and e.move_id)
+    return {entry.move_id: entry for entry in over}
+
+
 def taken_up(c: Case) -> bool:
     """Whether a move that was given up goes on: its intent is said once more."""
-    given_up = {e.move_id for e in known(c.seen) if e.action is A.REJECTED and not e.inputs}
-    return any(intent.move_id in given_up for intent in c.added(A.PROMOTE_INTENT))
+    return any(entry.move_id in given_up(c.seen) for entry in c.added(A.PROMOTE_INTENT))
+
+
+def late(c: Case) -> LedgerEntry | None:
+    """The outcome of a move that was given up, while no attempt makes it."""
+    own = c.attempt.move_id if c.attempt else None
+    over = given_up(c.seen)
+    return next((e for e in c.added(A.PROMOTED) if e.move_id in over and e.move_id != own), None)
 
 
 def quarantined(seen: Observation) -> frozenset[str]:

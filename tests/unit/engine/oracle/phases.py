@@ -2,7 +2,17 @@
 
 from podium.api.promotion_status import Origin, Phase
 from podium.engine import ledger
-from tests.unit.engine.oracle.case import BACK, A, Case, P, Rule, is_own, standing_still, taken_up
+from tests.unit.engine.oracle.case import (
+    BACK,
+    A,
+    Case,
+    P,
+    Rule,
+    is_own,
+    late,
+    standing_still,
+    taken_up,
+)
 
 # The line of phases in DESIGN section 3. None: no attempt, or one that has come to its end.
 FOLLOWS: dict[Phase | None, frozenset[Phase]] = {
@@ -35,6 +45,9 @@ def goes_from_phase_to_phase(c: Case) -> None:
         return
     if taken_up(c):
         assert c.attempt is None and new.phase is P.PROMOTING
+        return
+    if late(c) and c.attempt is None:
+        assert old is None or new == old or new.phase in (P.BAKING, P.PROMOTED), new.phase
         return
     begun = old is None or old.id != new.id
     if begun:

@@ -17,9 +17,11 @@ from tests.unit.engine.oracle.case import (
     carries,
     claimed_by_older,
     finished,
+    given_up,
     known,
     last_archived,
     last_good,
+    late,
     pinned,
     pinned_rollback,
     quarantined,
@@ -73,21 +75,28 @@ def does_not_try_again_what_failed(c: Case) -> None:
 def takes_up_only_what_came_good(c: Case) -> None:
     """A move that was given up goes on when nothing has happened since but that its rollout is
     good after all; it earned its place when it began."""
-    if not taken_up(c):
-        return
-    (intent,) = c.added(A.PROMOTE_INTENT)
-    version, spec = intent.to or "", c.seen.spec
-    assert c.before.champion_version in (None, version)
-    assert ready(c.seen, version) and version not in quarantined(c.seen), "I3"
-    for name, state in states(c.seen).items():
-        assert carries(c.seen, name, version, intent.move_id) and state.settled
-    own = [e for e in known(c.seen) if e.attempt == intent.attempt]
-    assert not any(e.action in BACK for e in own), "it was to be gone back from"
-    since = [e for e in known(c.seen) if e.seq > own[-1].seq]
-    assert not any(e.action in GOOD | BACK for e in since), "something has moved since"
-    if c.seen.alias != version:
+    outcome = late(c)
+    again = c.added(A.PROMOTE_INTENT) if taken_up(c) else ()
+    for entry in (*again, *([outcome] if outcome else [])):
+        version, spec = entry.to or "", c.seen.spec
+        assert c.before.champion_version in (None, version)
+        assert ready(c.seen, version) and version not in quarantined(c.seen), "I3"
+        for name, state in states(c.seen).items():
+            assert carries(c.seen, name, version, entry.move_id) and state.settled
+        over = given_up(c.seen)[entry.move_id]
+        own = [e for e in known(c.seen) if e.attempt == over.attempt]
+        assert not any(e.action in BACK and e.decision for e in own), "a person went back from it"
+        since = [e for e in known(c.seen) if e.seq > over.seq]
+        assert not any(e.action in GOOD | BACK for e in since), "something has moved since"
+        refusals = [e for e in since if e.action in (A.REJECTED, A.EXPIRED) and e.inputs]
+        assert version not in {e.to for e in refusals}, "it was refused since"
+        if entry is outcome:
+            assert c.seen.alias == version == c.before.champion_version
+            _stages_agree(c, version)
+            continue
         assert not spec.suspend and c.before.hold is None, "a step forward though told to stop"
         assert own[0].spec == digest(spec), "it was judged by another spec"
+        assert all(t.model_source.type is ModelSourceType.VERSION for t in spec.targets)
 
 
 def promotes_what_earned_it(c: Case) -> None:
@@ -278,7 +287,7 @@ def _left_for(c: Case) -> str | None:
 
 def believes_outcomes_only_when_seen(c: Case) -> None:
     """Rule 2: no outcome before alias, targets and stages show it."""
-    for entry in () if c.restored else c.added(A.PROMOTED, A.ROLLED_BACK, A.REVERTED):
+    for entry in () if c.restored or late(c) else c.added(A.PROMOTED, A.ROLLED_BACK, A.REVERTED):
         attempt = c.attempt
         assert attempt is not None and c.seen.alias == entry.to, "the alias is elsewhere"
         assert ready(c.seen, entry.to)
