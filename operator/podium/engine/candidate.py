@@ -104,6 +104,14 @@ def block(seen: Observation, version: VersionState) -> Block | None:
     return _verdict_block(seen, refusal, version) if refusal else None
 
 
+def tried_first(seen: Observation) -> str | None:
+    """What is to be tried before its stage is taken from it: it may have come by its stage."""
+    found = select(seen)
+    if found is None or found.version in (seen.status.champion_version, seen.alias):
+        return None
+    return None if block(seen, found) else found.version
+
+
 def failure(seen: Observation, version: str) -> LedgerEntry | None:
     """The entry of the last time that it failed after it had moved, unless it was promoted since,
     or a person released it (without a version: not from a quarantine)."""

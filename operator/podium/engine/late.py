@@ -9,7 +9,7 @@ from podium.api.promotion_status import ChampionStatus, Phase
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving, stages
 from podium.engine.attempts import entered
-from podium.engine.candidate import BECAME_CHAMPION, is_verdict, select, usable
+from podium.engine.candidate import BECAME_CHAMPION, is_verdict, select, tried_first, usable
 from podium.engine.decision import Decision
 from podium.engine.digests import digest
 from podium.engine.observation import Observation
@@ -28,14 +28,19 @@ def note_that_it_came_good(seen: Observation, now: datetime) -> Decision | None:
         return None
     if seen.alias != entry.to or seen.status.champion_version != entry.to:
         return None
-    if transition := stages.next_transition(seen, entry.to):
-        return act(seen, transition)
+    began = _intents(seen, entry)
+    before = began[0].from_version if began else None
+    transition = stages.next_transition(seen, entry.to, demoted=before, at_rest=True)
+    if transition:
+        waiting = seen.attempt and seen.attempt.version
+        tried = transition.version in (waiting, tried_first(seen))
+        return None if tried else act(seen, transition)
     status = ledger.append(
         seen,
         seen.status,
         now,
         EntryAction.PROMOTED,
-        from_version=None,
+        from_version=before,
         to=entry.to,
         attempt=entry.attempt,
         move_id=entry.move_id,
@@ -47,7 +52,7 @@ def note_that_it_came_good(seen: Observation, now: datetime) -> Decision | None:
     if attempt is not None and attempt.id == entry.attempt:
         bakes = seen.spec.rollback.bake_duration.seconds > 0
         attempt = entered(attempt, Phase.BAKING if bakes else Phase.PROMOTED, now)
-        attempt = replace(attempt, baked_at=now) if bakes else attempt
+        attempt = replace(attempt, rollback=None, baked_at=now if bakes else None)
     text = f"version {entry.to} is {seen.spec.alias} and is served after all"
     return persist(
         replace(status, champion=champion, highest_promoted=best, attempt=attempt),
@@ -57,12 +62,13 @@ def note_that_it_came_good(seen: Observation, now: datetime) -> Decision | None:
 
 def promote_what_came_good(seen: Observation, now: datetime) -> Decision | None:
     """By version: what was given up with nothing to go back to rolled out after all, so its move
-    goes on, to the alias. Not while told to stop, and not when something else is wanted now."""
+    goes on, to the alias. Once; not while told to stop, nor when something else is wanted now."""
     entry = came_good(seen)
-    began = _intent(seen, entry) if entry else None
+    intents = _intents(seen, entry) if entry else ()
     wanted = select(seen)
-    if entry is None or began is None or wanted is None or wanted.version != entry.to:
+    if entry is None or len(intents) != 1 or wanted is None or wanted.version != entry.to:
         return None
+    began = intents[0]
     if seen.spec.suspend or seen.status.hold or began.spec != digest(seen.spec):
         return None
     if not serving.all_by_version(seen) or seen.alias != began.from_version:
@@ -81,14 +87,15 @@ def promote_what_came_good(seen: Observation, now: datetime) -> Decision | None:
     )
     attempt = carried_on(seen, status.history[-1], now)
     if (last := seen.status.attempt) and last.id == attempt.id:
-        attempt = entered(last, attempt.phase, now, seen.spec.rollout.progress_deadline.delta)
+        limit = seen.spec.rollout.progress_deadline.delta
+        attempt = replace(entered(last, attempt.phase, now, limit), rollback=None)
     text = f"version {entry.to} became ready after all"
     return persist(replace(status, attempt=attempt), normal(Reason.ATTEMPT_STARTED, text))
 
 
-def _intent(seen: Observation, entry: LedgerEntry) -> LedgerEntry | None:
-    own = (e for e in reversed(ledger.known(seen)) if e.attempt == entry.attempt)
-    return next((e for e in own if e.action is EntryAction.PROMOTE_INTENT), None)
+def _intents(seen: Observation, entry: LedgerEntry) -> tuple[LedgerEntry, ...]:
+    own = (e for e in ledger.known(seen) if e.attempt == entry.attempt)
+    return tuple(e for e in own if e.action is EntryAction.PROMOTE_INTENT)
 
 
 def came_good(seen: Observation) -> LedgerEntry | None:

@@ -10,7 +10,7 @@ from podium.api.promotion_status import AttemptStatus, CandidateStatus, Origin, 
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving, stages
 from podium.engine.attempts import begin, move_id
-from podium.engine.candidate import block, select
+from podium.engine.candidate import block, select, tried_first
 from podium.engine.decision import ApplyTarget, Decision
 from podium.engine.digests import candidate_digest
 from podium.engine.drifting import follow_or_revert, was_elsewhere
@@ -64,11 +64,7 @@ def keep_stages(seen: Observation, now: datetime) -> Decision | None:
     transition = stages.next_transition(seen, champion, at_rest=True)
     if transition is None:
         return None
-    found = select(seen)
-    tried_first = found is not None and found.version not in (champion, seen.alias)
-    if tried_first and found and transition.version == found.version and not block(seen, found):
-        return None
-    return act(seen, transition)
+    return None if transition.version == tried_first(seen) else act(seen, transition)
 
 
 def undo_late_staging(seen: Observation, now: datetime) -> Decision | None:

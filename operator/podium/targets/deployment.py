@@ -48,11 +48,13 @@ def observe(
     status = mapping(deployment, "status")
     annotations = mapping(deployment, "spec", "template", "metadata", "annotations")
     container_name = str(container["name"])
+    move_id = _text(annotations.get(MOVE_ID))
+    own = (pod for pod in pods or () if _owns(name, pod) and not _is_past(pod, move_id))
     return TargetState(
         name=target.name,
         deployment=name,
         model_version=_text(annotations.get(MODEL_VERSION)),
-        move_id=_text(annotations.get(MOVE_ID)),
+        move_id=move_id,
         env_value=_env_value(target, container),
         template=_template_digest(target, deployment, container_name),
         observed=_number(status, "observedGeneration") >= _number(metadata, "generation"),
@@ -66,9 +68,7 @@ def observe(
         paused=spec.get("paused") is True,
         recreate=mapping(spec, "strategy").get("type") == "Recreate",
         autoscaled=autoscaled,
-        pods=None
-        if pods is None
-        else tuple(pod_state(pod, container_name) for pod in pods if _owns(name, pod)),
+        pods=None if pods is None else tuple(pod_state(pod, container_name) for pod in own),
     )
 
 
@@ -235,6 +235,14 @@ def _owns(deployment: str, pod: Raw) -> bool:
         and owner.get("name") == f"{deployment}-{template_hash}"
         for owner in sequence(mapping(pod, "metadata"), "ownerReferences")
     )
+
+
+def _is_past(pod: Raw, move_id: str | None) -> bool:
+    """Of another move, and ended. Kubernetes keeps a pod that was evicted, though its ReplicaSet
+    has no replicas any more; it serves nobody."""
+    annotations = mapping(pod, "metadata", "annotations")
+    ended = mapping(pod, "status").get("phase") in ("Failed", "Succeeded")
+    return ended and annotations.get(MOVE_ID) != move_id
 
 
 def _number(source: Mapping[str, object], key: str, default: int = 0) -> int:

@@ -83,6 +83,18 @@ def test_status_wiped_and_promotion_recreated_lose_nothing(scene: Scene) -> None
     assert scene.template() == before, "nothing was restarted"
 
 
+def test_a_pod_that_was_evicted_long_ago_keeps_nothing_up(scene: Scene) -> None:
+    """Kubernetes keeps it, though its ReplicaSet has no replicas any more."""
+    promoted(scene, 0.91)
+    pod = scene.kubectl("get", "pods", "-o", "name").split()[0]
+    scene.kubectl("annotate", pod, "podium.dev/kwok-fault=evicted")
+    scene.kubectl("wait", "--for=jsonpath={.status.phase}=Failed", pod, "--timeout=30s")
+    scene.wait_champion("1")
+    scene.registry.register(scene.model, accuracy=0.95)
+    scene.wait_champion("2")
+    assert scene.kubectl("get", pod, "-o", "jsonpath={.status.reason}") == "Evicted"
+
+
 def test_drift_is_reverted(scene: Scene) -> None:
     promoted(scene, 0.91, 0.95)
     scene.registry.set_alias(scene.model, "champion", "1")

@@ -1,6 +1,7 @@
 """A version that was not good in time, with nothing to go back to: it is given up and stays. What
 happens when it comes good after all, and when it does not."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -320,3 +321,63 @@ def test_a_stage_that_a_person_gave_to_what_failed_long_ago_is_left() -> None:
     w.aliases["champion"] = "3"
     w.run(400)
     assert (w.alias, w.stages()["3"]) == ("2", "Staging")
+
+
+def test_by_version_a_move_goes_on_once() -> None:
+    """What Verifying asks for may never come, though the Deployment says that all is well."""
+    w, pods = given_up(targets=[PINNED])
+    stranger = Pod("stranger", "another-move", "0", w.now)
+    w.deployments["api"].pods = [*pods, stranger]
+    for _ in range(6):
+        w.deployments["api"].pods = [*pods, stranger]
+        w.run(100)
+        w.now += timedelta(minutes=11)
+    assert entries(w).count("PromoteIntent 1") <= 2
+
+
+def test_what_somebody_put_into_production_is_not_archived_while_it_is_tried() -> None:
+    w, pods = given_up()
+    w.spec = {**w.spec, "candidate": {"stage": "Production"}}
+    w.register("2", verdict=Verdict.PENDING)
+    w.to_stage("2", Stage.PRODUCTION)
+    w.until("Validating")
+    w.deployments["api"].pods = pods
+    w.steps(20)
+    assert (w.phase, w.stages()["2"]) == ("Validating", "Production")
+    w.verdicts["2"] = Verdict.PASS
+    w.run(400)
+    assert (w.alias, w.stages()) == ("2", {"1": "Archived", "2": "Production"})
+
+
+def test_what_it_takes_the_place_of_leaves_its_stage() -> None:
+    w = world(stage="Staging", historyLimit=20)
+    w.register("1")
+    w.run(200)
+    w.register("2")
+    w.until("Verifying")
+    pods, w.deployments["api"].pods = w.deployments["api"].pods, []
+    w.unready("1")
+    w.run(400)
+    assert w.condition("Stalled") == NOWHERE
+    w.deployments["api"].pods = pods
+    w.run(400)
+    assert w.stages() == {"1": "Archived", "2": "Staging"}
+
+
+def test_a_rollback_in_the_bake_of_what_came_good_is_carried_out() -> None:
+    """It had begun to go back for want of room, and has nothing of that any more."""
+    w = grown(historyLimit=20, rollback={"bakeDuration": "10m"})
+    w.register("3")
+    w.until("Verifying")
+    pods, w.deployments["api"].pods = w.deployments["api"].pods, []
+    w.until("RollingBack", 500)
+    w.unready("2")
+    w.unready("1")
+    w.run(400)
+    assert (w.phase, w.condition("Stalled")) == ("Rejected", NOWHERE)
+    w.versions["1"] = replace(w.versions["1"], ready=True)
+    w.deployments["api"].pods = pods
+    w.until("Baking")
+    said = w.say(DecisionAction.ROLLBACK)
+    w.run(400)
+    assert (w.answers[said][0], w.alias) == (DecisionOutcome.APPLIED, "1")

@@ -9,7 +9,8 @@ from podium.api.reasons import Reason
 from podium.cluster import OwnedField
 from podium.engine.observation import Problem, ProblemKind, TargetState
 from podium.targets import apply_body, autoscaled, conflict_policy, field_manager, observe
-from tests.unit.targets.pods_seen import container, deployment, pod, running
+from podium.targets.pods import MOVE_ID
+from tests.unit.targets.pods_seen import container, deployment, pod, running, terminated
 
 
 def target(mode: str = "Alias", *, named: str | None = None, takeover: bool = False) -> Target:
@@ -106,6 +107,20 @@ def test_only_the_deployments_own_pods_count() -> None:
     seen = observe(target(), deployment(), [own, canary, job, bare], False)
     assert seen.pods is not None
     assert len(seen.pods) == 1
+
+
+def test_a_pod_of_another_move_that_was_evicted_is_past() -> None:
+    """Kubernetes keeps it when its ReplicaSet has no replicas any more. Of this move, it explains
+    why a rollout takes long."""
+    evicted = {"phase": "Failed", "reason": "Evicted"}
+    now, past = (pod(container(state=terminated(137)), **evicted) for _ in range(2))
+    now["metadata"]["annotations"] = {MOVE_ID: "m2"}
+    past["metadata"]["annotations"] = {MOVE_ID: "m1"}
+    carrying = deployment()
+    carrying["spec"]["template"]["metadata"]["annotations"] = {MOVE_ID: "m2"}
+    seen = observe(target(), carrying, [now, past], False)
+    assert seen.pods is not None
+    assert [(each.move_id, each.disrupted) for each in seen.pods] == [("m2", True)]
 
 
 def test_the_template_digest_leaves_out_what_podium_owns() -> None:
