@@ -238,11 +238,12 @@ def _owns(deployment: str, pod: Raw) -> bool:
 
 
 def _is_past(pod: Raw, move_id: str | None) -> bool:
-    """Of another move, and ended. Kubernetes keeps a pod that was evicted, though its ReplicaSet
-    has no replicas any more; it serves nobody."""
-    annotations = mapping(pod, "metadata", "annotations")
+    """Of another move, ended, and nobody deletes it. Kubernetes keeps a pod that was evicted, though
+    its ReplicaSet has no replicas any more; it serves nobody."""
+    metadata = mapping(pod, "metadata")
     ended = mapping(pod, "status").get("phase") in ("Failed", "Succeeded")
-    return ended and annotations.get(MOVE_ID) != move_id
+    stays = ended and not metadata.get("deletionTimestamp")
+    return stays and mapping(metadata, "annotations").get(MOVE_ID) != move_id
 
 
 def _number(source: Mapping[str, object], key: str, default: int = 0) -> int:

@@ -113,14 +113,18 @@ def test_a_pod_of_another_move_that_was_evicted_is_past() -> None:
     """Kubernetes keeps it when its ReplicaSet has no replicas any more. Of this move, it explains
     why a rollout takes long."""
     evicted = {"phase": "Failed", "reason": "Evicted"}
-    now, past = (pod(container(state=terminated(137)), **evicted) for _ in range(2))
+    now, past, leaving = (pod(container(state=terminated(137)), **evicted) for _ in range(3))
     now["metadata"]["annotations"] = {MOVE_ID: "m2"}
     past["metadata"]["annotations"] = {MOVE_ID: "m1"}
+    leaving["metadata"] |= {
+        "annotations": {MOVE_ID: "m1"},
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+    }
     carrying = deployment()
     carrying["spec"]["template"]["metadata"]["annotations"] = {MOVE_ID: "m2"}
-    seen = observe(target(), carrying, [now, past], False)
+    seen = observe(target(), carrying, [now, past, leaving], False)
     assert seen.pods is not None
-    assert [(each.move_id, each.disrupted) for each in seen.pods] == [("m2", True)]
+    assert [(each.move_id, each.terminating) for each in seen.pods] == [("m2", False), ("m1", True)]
 
 
 def test_the_template_digest_leaves_out_what_podium_owns() -> None:
