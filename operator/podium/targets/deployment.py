@@ -238,8 +238,8 @@ def _owns(deployment: str, pod: Raw) -> bool:
 
 
 def _is_past(pod: Raw, move_id: str | None) -> bool:
-    """Of another move, ended, and nobody deletes it. Kubernetes keeps a pod that was evicted, though
-    its ReplicaSet has no replicas any more; it serves nobody."""
+    """Of another move, ended, and nobody deletes it. Kubernetes keeps a pod that was evicted,
+    though its ReplicaSet has no replicas any more; it serves nobody."""
     metadata = mapping(pod, "metadata")
     ended = mapping(pod, "status").get("phase") in ("Failed", "Succeeded")
     stays = ended and not metadata.get("deletionTimestamp")
