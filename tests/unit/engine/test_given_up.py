@@ -42,6 +42,21 @@ def failed(w: World) -> World:
     return w
 
 
+def left_by_a_person() -> World:
+    """Version 2, not ready yet; what a Rollback would go back to is deleted meanwhile."""
+    w = world(historyLimit=20)
+    w.register("1")
+    w.run()
+    w.register("2")
+    w.until("Verifying")
+    w.deployments["api"].pods[-1].ready = False
+    w.say(DecisionAction.ROLLBACK)
+    w.until("RollingBack")
+    w.delete("1")
+    w.run(400)
+    return w
+
+
 def entries(w: World) -> list[str]:
     return [f"{e.action.value} {e.to}" for e in w.status.history]
 
@@ -81,16 +96,7 @@ def test_the_next_one_that_fails_does_not_go_back_to_what_never_served() -> None
 
 def test_what_was_to_be_gone_back_from_does_not_come_good() -> None:
     """A person found its predictions wrong; what they go back to is gone meanwhile."""
-    w = world(historyLimit=20)
-    w.register("1")
-    w.run()
-    w.register("2")
-    w.until("Verifying")
-    w.deployments["api"].pods[-1].ready = False
-    w.say(DecisionAction.ROLLBACK)
-    w.until("RollingBack")
-    w.delete("1")
-    w.run(400)
+    w = left_by_a_person()
     assert (w.alias, w.phase, w.condition("Stalled")) == ("2", "Rejected", NOWHERE)
     assert "Promoted 2" not in entries(w)
 
@@ -253,16 +259,7 @@ def test_by_version_what_is_not_selected_any_more_does_not_get_the_alias() -> No
 @pytest.mark.parametrize("lost", [False, True], ids=["status is kept", "status is lost"])
 def test_what_a_person_went_back_from_is_not_promoted_by_coming_good(lost: bool) -> None:
     """The intent of that rollback is in MLflow a tag of its destination, which is deleted."""
-    w = world(historyLimit=20)
-    w.register("1")
-    w.run()
-    w.register("2")
-    w.until("Verifying")
-    w.deployments["api"].pods[-1].ready = False
-    w.say(DecisionAction.ROLLBACK)
-    w.until("RollingBack")
-    w.delete("1")
-    w.run(400)
+    w = left_by_a_person()
     if lost:
         w.status = PromotionStatus()
     w.run(200)
