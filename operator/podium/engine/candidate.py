@@ -17,27 +17,43 @@ from podium.engine.observation import Observation, VersionState
 
 def select(seen: Observation) -> VersionState | None:
     """The READY version that spec.candidate points at; None when there is none, or no selector."""
+    found = max(_selected(seen), key=lambda version: version.number, default=None)
+    if found is None or not found.ready:
+        return None
+    return None if _by_latest(seen) and _below_highest(seen, found) else found
+
+
+def still_selected(seen: Observation, version: str | None) -> bool:
+    """Whether it is the one, or would be were it not for newer ones that stand refused."""
+    found = _selected(seen)
+    own = seen.version(version)
+    if own is None or own not in found or (_by_latest(seen) and _below_highest(seen, own)):
+        return False
+    return all(v.ready and block(seen, v) for v in found if v.number > own.number)
+
+
+def _selected(seen: Observation) -> list[VersionState]:
+    """What the selector fits, of which the newest is the candidate."""
     selector = seen.spec.candidate
     if selector is None or seen.model is None:
-        return None
+        return []
     if selector.version is not None:
         found = seen.version(selector.version)
-    elif selector.alias is not None:
+        return [found] if found else []
+    if selector.alias is not None:
         found = seen.version(seen.model.aliases.get(selector.alias))
-    elif selector.stage is not None:
-        found = _newest(v for v in seen.model.versions.values() if v.stage == selector.stage)
-    elif selector.latest is not None:
-        wanted = selector.latest.match_tags.items()
-        found = _newest(v for v in seen.model.versions.values() if v.ready and _has(v, wanted))
-        if found and _below_highest(seen, found):
-            return None
-    else:
-        return None
-    return found if found and found.ready else None
+        return [found] if found else []
+    versions = seen.model.versions.values()
+    if selector.stage is not None:
+        return [v for v in versions if v.stage == selector.stage]
+    if selector.latest is None:
+        return []
+    wanted = selector.latest.match_tags.items()
+    return [v for v in versions if v.ready and _has(v, wanted)]
 
 
-def _newest(versions: Iterable[VersionState]) -> VersionState | None:
-    return max(versions, key=lambda version: version.number, default=None)
+def _by_latest(seen: Observation) -> bool:
+    return seen.spec.candidate is not None and seen.spec.candidate.latest is not None
 
 
 def _has(version: VersionState, wanted: Iterable[tuple[str, str]]) -> bool:

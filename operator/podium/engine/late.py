@@ -9,11 +9,11 @@ from podium.api.promotion_status import ChampionStatus, Phase
 from podium.api.reasons import Reason
 from podium.engine import ledger, serving, stages
 from podium.engine.attempts import entered
-from podium.engine.candidate import BECAME_CHAMPION, is_verdict, select, tried_first, usable
+from podium.engine.candidate import BECAME_CHAMPION, is_verdict, still_selected, tried_first, usable
 from podium.engine.decision import Decision
 from podium.engine.digests import digest
 from podium.engine.observation import Observation
-from podium.engine.restoring import carried_on
+from podium.engine.restoring import bake_of, carried_on
 from podium.engine.steps import act, normal, persist
 from podium.engine.verifying import highest
 
@@ -22,7 +22,7 @@ _BACK = BECAME_CHAMPION | {EntryAction.ROLLBACK_INTENT, EntryAction.REVERT_INTEN
 
 def note_that_it_came_good(seen: Observation, now: datetime) -> Decision | None:
     """The alias stayed at it, so only its outcome is missing. Also while the next one waits, which
-    may fail and then has it to go back to."""
+    may fail and then has it to go back to; it bakes unless one waits."""
     entry = came_good(seen)
     if entry is None or entry.to is None:
         return None
@@ -45,14 +45,17 @@ def note_that_it_came_good(seen: Observation, now: datetime) -> Decision | None:
         attempt=entry.attempt,
         move_id=entry.move_id,
         reason="it became ready after all",
+        evidence=began[0].evidence if began else None,
     )
     champion = ChampionStatus(version=entry.to, since=now, move_id=entry.move_id)
     best = highest(status.highest_promoted, entry.to)
     attempt = status.attempt
-    if attempt is not None and attempt.id == entry.attempt:
-        bakes = seen.spec.rollback.bake_duration.seconds > 0
-        attempt = entered(attempt, Phase.BAKING if bakes else Phase.PROMOTED, now)
-        attempt = replace(attempt, rollback=None, baked_at=now if bakes else None)
+    own = attempt if attempt and attempt.id == entry.attempt else None
+    if seen.attempt is None and (bake := bake_of(seen, status.history[-1], now)):
+        attempt = entered(own or bake, Phase.BAKING, now)
+        attempt = replace(attempt, rollback=None, baked_seconds=0, baked_at=now)
+    elif own:
+        attempt = replace(entered(own, Phase.PROMOTED, now), rollback=None)
     text = f"version {entry.to} is {seen.spec.alias} and is served after all"
     return persist(
         replace(status, champion=champion, highest_promoted=best, attempt=attempt),
@@ -65,13 +68,12 @@ def promote_what_came_good(seen: Observation, now: datetime) -> Decision | None:
     goes on, to the alias. Once; not while told to stop, nor when something else is wanted now."""
     entry = came_good(seen)
     intents = _intents(seen, entry) if entry else ()
-    wanted = select(seen)
-    if entry is None or len(intents) != 1 or wanted is None or wanted.version != entry.to:
+    if entry is None or len(intents) != 1 or not still_selected(seen, entry.to):
         return None
     began = intents[0]
     if seen.spec.suspend or seen.status.hold or began.spec != digest(seen.spec):
         return None
-    if not serving.all_by_version(seen) or seen.alias != began.from_version:
+    if not serving.all_by_version(seen) or seen.alias not in (began.from_version, entry.to):
         return None
     status = ledger.append(
         seen,
@@ -99,7 +101,8 @@ def _intents(seen: Observation, entry: LedgerEntry) -> tuple[LedgerEntry, ...]:
 
 
 def came_good(seen: Observation) -> LedgerEntry | None:
-    """The entry by which it was given up, when its rollout is good."""
+    """The entry by which it was given up, when its rollout is good: with pods, as it may not have
+    had one before."""
     entry = given_up(seen)
     if entry is None or not usable(seen, entry.to):
         return None
@@ -107,7 +110,7 @@ def came_good(seen: Observation) -> LedgerEntry | None:
         serving.carries(seen, target, state, entry.to or "", entry.move_id or "") and state.settled
         for target, state in serving.pairs(seen)
     )
-    return entry if all(good) else None
+    return entry if all(good) and any(state.available for state in seen.targets) else None
 
 
 def given_up(seen: Observation) -> LedgerEntry | None:

@@ -246,7 +246,7 @@ def _unfinished(
         elif promoted and _fails(entry, promoted):
             promoted = None  # what it went back to, and the entries there, are gone
     if promoted is not None:
-        return _baking(seen, promoted, now)
+        return bake_of(seen, promoted, now)
     if intent is None or intent.to is None:
         return None
     attempt = carried_on(seen, intent, now)
@@ -316,7 +316,8 @@ def _origin(intent: LedgerEntry) -> Origin:
     return Origin.ADOPT if intent.reason == Origin.ADOPT.value else Origin.CANDIDATE
 
 
-def _baking(seen: Observation, promoted: LedgerEntry, now: datetime) -> AttemptStatus | None:
+def bake_of(seen: Observation, promoted: LedgerEntry, now: datetime) -> AttemptStatus | None:
+    """The bake that follows this Promoted; None where its time is over, or where none is wanted."""
     duration = seen.spec.rollback.bake_duration.delta
     if promoted.to is None or not duration or now >= promoted.time + duration:
         return None

@@ -198,9 +198,11 @@ def _stalled(status: PromotionStatus, problem: Problem | None, ready: Wanted) ->
     attempt = status.attempt
     failed = _failed_and_stayed(status)
     if attempt and attempt.reason in _NOWHERE_TO_GO and (failed or not ready[1]):
-        return kind, True, Reason(attempt.reason), _with_other(attempt.message, problem)
+        text = f"{attempt.message}{_held_too(status)}"
+        return kind, True, Reason(attempt.reason), _with_other(text, problem)
     if failed and status.active is None:
-        return kind, True, Reason.NO_PREVIOUS_CHAMPION, _with_other(failed, problem)
+        text = f"{failed}{_held_too(status)}"
+        return kind, True, Reason.NO_PREVIOUS_CHAMPION, _with_other(text, problem)
     if status.hold:
         text = f"{status.hold.reason}; a Release lifts the hold"
         return kind, True, Reason.HELD, _with_other(text, problem)
@@ -216,8 +218,16 @@ def _failed_and_stayed(status: PromotionStatus) -> str | None:
     """The champion is in quarantine, and only stays because there is nothing to go back to."""
     champion = status.champion_version
     why = next((item.reason for item in status.quarantined if item.version == champion), None)
-    held = f"; held: {status.hold.reason}" if status.hold else ""
-    return why and f"version {champion} stays, though it is in quarantine ({why}){held}"
+    return why and f"version {champion} stays, though it is in quarantine ({why})"
+
+
+def _held_too(status: PromotionStatus) -> str:
+    """With the reason where that is not what was said before."""
+    hold, attempt = status.hold, status.attempt
+    if hold is None:
+        return ""
+    own = attempt is not None and hold.version == attempt.version
+    return f"; held{'' if own else f' ({hold.reason})'}: a Release lifts the hold"
 
 
 def _attempt_active(status: PromotionStatus) -> Wanted:

@@ -378,3 +378,82 @@ def test_a_rollback_in_the_bake_of_what_came_good_is_carried_out() -> None:
     said = w.say(DecisionAction.ROLLBACK)
     w.run(400)
     assert (w.answers[said][0], w.alias) == (DecisionOutcome.APPLIED, "1")
+
+
+@pytest.mark.parametrize("between", ["", "the next one is refused", "status is lost"])
+def test_what_came_good_bakes(between: str) -> None:
+    w, pods = given_up()
+    if between == "the next one is refused":
+        w.register("2", verdict=Verdict.FAIL)
+        w.run(400)
+    elif between == "status is lost":
+        w.status = PromotionStatus()
+    w.deployments["api"].pods = pods
+    failed(w)
+    assert (w.status.champion_version, w.condition("Stalled")) == ("1", NOWHERE)
+    w.register("3")
+    failed(w)
+    assert (w.alias, w.phase) == ("3", "Rejected"), "nothing goes back to what is in quarantine"
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+def test_without_pods_it_does_not_come_good(target: dict[str, object]) -> None:
+    """Somebody scales it to zero, and later back: there is still no room."""
+    w, _ = given_up(targets=[target])
+    for desired in (0, 1):
+        w.deployments["api"].desired = desired
+        w.run(400)
+        assert entries(w)[-1] == "Rejected 1"
+    assert w.condition("Stalled") == NOWHERE
+
+
+def test_by_version_it_gets_the_alias_though_a_newer_one_was_refused() -> None:
+    w, pods = given_up(targets=[PINNED])
+    w.register("2", verdict=Verdict.FAIL)
+    w.run(400)
+    w.deployments["api"].pods = pods
+    w.run(400)
+    assert (w.alias, w.phase) == ("1", "Promoted")
+
+
+def test_by_version_it_does_not_get_the_alias_while_a_newer_one_is_judged() -> None:
+    w, pods = given_up(targets=[PINNED])
+    w.register("2", verdict=Verdict.PENDING)
+    w.until("Validating")
+    w.deployments["api"].pods = pods
+    w.steps()
+    assert (w.alias, w.phase) == (None, "Validating")
+
+
+def test_by_version_it_comes_good_though_a_person_gave_it_the_alias() -> None:
+    w, pods = given_up(targets=[PINNED])
+    w.aliases["champion"] = "1"
+    w.run(100)
+    assert w.condition("Stalled") == NOWHERE
+    w.deployments["api"].pods = pods
+    w.run(400)
+    assert (w.alias, w.status.champion_version, w.phase) == ("1", "1", "Promoted")
+
+
+def test_a_bake_begins_with_nothing_of_the_one_that_failed() -> None:
+    w = world(rollback={"bakeDuration": "10m"}, historyLimit=20)
+    w.register("1")
+    w.until("Baking")
+    for _ in range(38):
+        w.step()
+        w.now += timedelta(seconds=15)
+    failed(w)
+    w.say(DecisionAction.RELEASE, version="1")
+    w.until("Baking")
+    began = w.now
+    w.until("Promoted", 200)
+    assert w.now - began >= timedelta(minutes=10)
+
+
+def test_that_it_is_held_too_is_told() -> None:
+    """By a rollback that found its destination deleted: the next one is not tried."""
+    w = left_by_a_person()
+    w.register("3")
+    w.run(400)
+    said = next(c.message for c in w.status.conditions if c.type == "Stalled")
+    assert "a Release lifts the hold" in said

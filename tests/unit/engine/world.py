@@ -69,6 +69,7 @@ class Deployment:
     move_id: str | None = None
     env_value: str | None = None
     template: str = "t1"
+    desired: int = 1
     pods: list[Pod] = field(default_factory=list)
 
 
@@ -248,7 +249,7 @@ class World:
             move_id=deployment.move_id,
             env_value=deployment.env_value,
             template=deployment.template,
-            desired=1,
+            desired=deployment.desired,
             replicas=len(alive),
             updated=len(new),
             ready=sum(p.ready for p in alive),
