@@ -24,12 +24,11 @@ def select(seen: Observation) -> VersionState | None:
 
 
 def still_selected(seen: Observation, version: str | None) -> bool:
-    """Whether it is the one, or would be were it not for newer ones that stand refused."""
-    found = _selected(seen)
-    own = seen.version(version)
-    if own is None or own not in found or (_by_latest(seen) and _below_highest(seen, own)):
+    """Whether it is the candidate, or fits the selector while the candidate stands refused."""
+    found, own = select(seen), seen.version(version)
+    if found is None or own is None:
         return False
-    return all(v.ready and block(seen, v) for v in found if v.number > own.number)
+    return own == found or (own in _selected(seen) and block(seen, found) is not None)
 
 
 def _selected(seen: Observation) -> list[VersionState]:

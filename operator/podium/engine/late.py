@@ -68,12 +68,12 @@ def promote_what_came_good(seen: Observation, now: datetime) -> Decision | None:
     goes on, to the alias. Once; not while told to stop, nor when something else is wanted now."""
     entry = came_good(seen)
     intents = _intents(seen, entry) if entry else ()
-    if entry is None or len(intents) != 1 or not still_selected(seen, entry.to):
+    if entry is None or len(intents) != 1 or not serving.all_by_version(seen):
         return None
     began = intents[0]
     if seen.spec.suspend or seen.status.hold or began.spec != digest(seen.spec):
         return None
-    if not serving.all_by_version(seen) or seen.alias not in (began.from_version, entry.to):
+    if seen.alias not in (began.from_version, entry.to) or not still_selected(seen, entry.to):
         return None
     status = ledger.append(
         seen,
@@ -101,8 +101,8 @@ def _intents(seen: Observation, entry: LedgerEntry) -> tuple[LedgerEntry, ...]:
 
 
 def came_good(seen: Observation) -> LedgerEntry | None:
-    """The entry by which it was given up, when its rollout is good: with pods, as it may not have
-    had one before."""
+    """The entry by which it was given up, when its rollout is good: with pods, where there are
+    targets, as it may not have had one before."""
     entry = given_up(seen)
     if entry is None or not usable(seen, entry.to):
         return None
@@ -110,7 +110,8 @@ def came_good(seen: Observation) -> LedgerEntry | None:
         serving.carries(seen, target, state, entry.to or "", entry.move_id or "") and state.settled
         for target, state in serving.pairs(seen)
     )
-    return entry if all(good) and any(state.available for state in seen.targets) else None
+    has_pods = not seen.targets or any(state.available for state in seen.targets)
+    return entry if has_pods and all(good) else None
 
 
 def given_up(seen: Observation) -> LedgerEntry | None:

@@ -70,7 +70,10 @@ def warning(reason: Reason, message: str) -> Event:
     return Event(EventType.WARNING, reason, message)
 
 
-def clip(text: str, limit: int = 384) -> str:
+MESSAGE = 384  # bytes of a condition's message
+
+
+def clip(text: str, limit: int = MESSAGE) -> str:
     """At most so many bytes of UTF-8: texts in status are bounded, so that the whole stays under
     32 KiB."""
     if len(text.encode()) <= limit:

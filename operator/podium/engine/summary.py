@@ -19,7 +19,7 @@ from podium.api.reasons import ConditionType, Reason
 from podium.api.values import encode_hook
 from podium.engine import ledger, serving
 from podium.engine.observation import Observation, Problem, ProblemKind, TargetState
-from podium.engine.steps import clip
+from podium.engine.steps import MESSAGE, clip
 
 STATUS_BYTES = 31 * 1024  # of the 32 KiB that are promised
 ROOM = 256  # bytes of a message that leave room for what stands beside it
@@ -93,11 +93,11 @@ def is_said(problem: Problem, said: Condition) -> bool:
     return problem.kind is ProblemKind.TRANSIENT or said.message == clip(problem.message)
 
 
-def _with_other(text: str, problem: Problem | None) -> str:
+def _with_other(text: str, problem: Problem | None, held: str = "") -> str:
     """The other trouble stands beside it: status is what remembers that it was told."""
-    if problem is None or not is_news(problem):
-        return text
-    return f"{clip(text, ROOM)}{_beside(problem)}{problem.message}"
+    other = f"{_beside(problem)}{problem.message}" if problem and is_news(problem) else ""
+    room = (ROOM if other else MESSAGE) - len(held.encode())
+    return f"{clip(text, room)}{held}{other}"
 
 
 def _beside(problem: Problem) -> str:
@@ -198,11 +198,11 @@ def _stalled(status: PromotionStatus, problem: Problem | None, ready: Wanted) ->
     attempt = status.attempt
     failed = _failed_and_stayed(status)
     if attempt and attempt.reason in _NOWHERE_TO_GO and (failed or not ready[1]):
-        text = f"{attempt.message}{_held_too(status)}"
-        return kind, True, Reason(attempt.reason), _with_other(text, problem)
+        text = _with_other(attempt.message, problem, _held_too(status))
+        return kind, True, Reason(attempt.reason), text
     if failed and status.active is None:
-        text = f"{failed}{_held_too(status)}"
-        return kind, True, Reason.NO_PREVIOUS_CHAMPION, _with_other(text, problem)
+        text = _with_other(failed, problem, _held_too(status))
+        return kind, True, Reason.NO_PREVIOUS_CHAMPION, text
     if status.hold:
         text = f"{status.hold.reason}; a Release lifts the hold"
         return kind, True, Reason.HELD, _with_other(text, problem)

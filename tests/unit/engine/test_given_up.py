@@ -407,9 +407,13 @@ def test_without_pods_it_does_not_come_good(target: dict[str, object]) -> None:
     assert w.condition("Stalled") == NOWHERE
 
 
-def test_by_version_it_gets_the_alias_though_a_newer_one_was_refused() -> None:
+@pytest.mark.parametrize("refused", ["2", "3"])
+def test_by_version_it_gets_the_alias_though_a_newer_one_was_refused(refused: str) -> None:
+    """Of those between them nobody speaks any more: `latest` looks at the newest alone."""
     w, pods = given_up(targets=[PINNED])
-    w.register("2", verdict=Verdict.FAIL)
+    for version in "23":
+        if version <= refused:
+            w.register(version, verdict=Verdict.FAIL)
     w.run(400)
     w.deployments["api"].pods = pods
     w.run(400)
@@ -450,10 +454,26 @@ def test_a_bake_begins_with_nothing_of_the_one_that_failed() -> None:
     assert w.now - began >= timedelta(minutes=10)
 
 
-def test_that_it_is_held_too_is_told() -> None:
+@pytest.mark.parametrize("also", ["", "another problem"])
+def test_that_it_is_held_too_is_told(also: str) -> None:
     """By a rollback that found its destination deleted: the next one is not tried."""
     w = left_by_a_person()
     w.register("3")
+    if also:
+        w.deployments.clear()
     w.run(400)
     said = next(c.message for c in w.status.conditions if c.type == "Stalled")
     assert "a Release lifts the hold" in said
+
+
+def test_where_nothing_is_to_be_changed_what_lost_ready_comes_good_with_it() -> None:
+    """Without targets the alias is all there is."""
+    w = world(targets=[], historyLimit=20, rollback={"bakeDuration": "10m"})
+    w.register("1")
+    w.until("Baking")
+    w.unready("1")
+    w.run(100)
+    assert entries(w)[-1] == "Rejected 1"
+    w.versions["1"] = replace(w.versions["1"], ready=True)
+    w.run(400)
+    assert (w.phase, entries(w)[-1]) == ("Promoted", "Promoted 1")
