@@ -105,8 +105,9 @@ def every_step_is_in_the_ledger(c: Case) -> None:
         if new.phase is P.ROLLING_BACK:
             assert c.added(*BACK), "goes back without an intent"
     if new and new.move_id and (old is None or old.move_id != new.move_id):
-        (intent,) = c.added(A.PROMOTE_INTENT)
-        assert (intent.to, intent.move_id) == (new.version, new.move_id)
+        # What came good after it was given up bakes: it has moved before.
+        (began,) = c.added(A.PROMOTED if new.phase is P.BAKING else A.PROMOTE_INTENT)
+        assert (began.to, began.move_id) == (new.version, new.move_id)
     champion = c.after.champion_version
     if champion != c.before.champion_version:
         stayed = {A.REJECTED} if c.attempt and c.attempt.origin is not Origin.DRIFT else set()
