@@ -91,6 +91,21 @@ def no_pods(w: WildWorld) -> None:
     later(w, 45)
 
 
+def comes_good_late(w: WildWorld) -> None:
+    """Nothing to go back to, no room until its deadline, and the next one is refused meanwhile."""
+    version = newcomer(w, gates=[GATE], approval=None, rollback={"bakeDuration": "40s"})
+    until(w, "Verifying")
+    for other in [v for v in w.versions if v != version]:
+        w.unready(other)
+    w.spoilt_targets["api"] = {"pods": (), "available": 0, "updated": 0, "trouble": "quota"}
+    later(w, 45)
+    until(w, "Rejected")
+    w.register(str(int(version) + 1), verdict=Verdict.FAIL)
+    run(w, 12)
+    w.spoilt_targets = {}
+    run(w, 6)
+
+
 def template_changes(w: WildWorld) -> None:
     newcomer(w, gates=[])
     until(w, "Verifying")
@@ -276,6 +291,7 @@ SCENES: dict[str, Scene] = {
     "readiness lost": readiness_is_lost,
     "only archived": only_an_archived_one_is_left,
     "no pods": no_pods,
+    "comes good late": comes_good_late,
     "template changes": template_changes,
     "rollback fails": rollback_fails,
     "destination goes": destination_goes,

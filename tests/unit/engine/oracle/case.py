@@ -124,6 +124,12 @@ def late(c: Case) -> LedgerEntry | None:
     return next((e for e in c.added(A.PROMOTED) if e.move_id in over and e.move_id != own), None)
 
 
+def goes_on(c: Case) -> bool:
+    """Whether the attempt that is new in status is none that begins: it was given up before."""
+    outcome, new = late(c), c.after.attempt
+    return taken_up(c) or bool(outcome and new and new.move_id == outcome.move_id)
+
+
 def quarantined(seen: Observation) -> frozenset[str]:
     found: set[str] = set()
     for entry in known(seen):

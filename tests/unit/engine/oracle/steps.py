@@ -18,6 +18,7 @@ from tests.unit.engine.oracle.case import (
     claimed_by_older,
     finished,
     given_up,
+    goes_on,
     known,
     last_archived,
     last_good,
@@ -35,7 +36,7 @@ from tests.unit.engine.oracle.case import (
 
 def begins_an_attempt_that_may_begin(c: Case) -> None:
     old, new = c.before.attempt, c.after.attempt
-    if c.restored or new is None or (old is not None and old.id == new.id) or taken_up(c):
+    if c.restored or new is None or (old is not None and old.id == new.id) or goes_on(c):
         return
     if new.origin not in (Origin.CANDIDATE, Origin.ADOPT):
         return
@@ -57,7 +58,7 @@ def begins_an_attempt_that_may_begin(c: Case) -> None:
 def does_not_try_again_what_failed(c: Case) -> None:
     """A failure sticks until a Release or a change of spec.candidate that names the version."""
     old, new = c.before.attempt, c.after.attempt
-    if c.restored or new is None or (old is not None and old.id == new.id) or taken_up(c):
+    if c.restored or new is None or (old is not None and old.id == new.id) or goes_on(c):
         return
     if new.origin not in (Origin.CANDIDATE, Origin.ADOPT):
         return
@@ -83,6 +84,7 @@ def takes_up_only_what_came_good(c: Case) -> None:
         assert ready(c.seen, version) and version not in quarantined(c.seen), "I3"
         for name, state in states(c.seen).items():
             assert carries(c.seen, name, version, entry.move_id) and state.settled
+        assert not c.seen.targets or any(t.available for t in c.seen.targets), "it has no pod"
         over = given_up(c.seen)[entry.move_id]
         own = [e for e in known(c.seen) if e.attempt == over.attempt]
         assert not any(e.action in BACK and e.decision for e in own), "a person went back from it"
@@ -92,6 +94,11 @@ def takes_up_only_what_came_good(c: Case) -> None:
         assert version not in {e.to for e in refusals}, "it was refused since"
         if entry is outcome:
             assert c.seen.alias == version == c.before.champion_version
+            if c.attempt is None and spec.rollback.bake_duration.delta:
+                bake = c.after.active
+                assert bake and (bake.version, bake.phase) == (version, P.BAKING), (
+                    "it does not bake"
+                )
             _stages_agree(c, version)
             continue
         assert not spec.suspend and c.before.hold is None, "a step forward though told to stop"
