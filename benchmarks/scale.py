@@ -69,7 +69,7 @@ def settings(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--namespaces", type=int, default=10, help="and ModelRegistries")
     parser.add_argument("--rest", type=float, default=300.0, help="seconds to watch it at rest")
     parser.add_argument("--changes", type=int, default=200, help="of each kind, one by one")
-    parser.add_argument("--spread", type=float, default=120.0, help="seconds for those changes")
+    parser.add_argument("--spread", type=float, default=400.0, help="seconds over which they come")
     parser.add_argument("--within", type=float, default=3600.0, help="seconds for the first start")
     parser.add_argument("--poll", type=float, default=15.0, help="pollInterval in seconds")
     parser.add_argument(
