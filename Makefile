@@ -71,7 +71,7 @@ failovers: $(READY)  ## N=100 failovers of two operators while promotions are un
 .PHONY: mutations soak
 mutations: N ?= 300
 mutations: SEED ?= 1
-mutations: $(READY)  ## N=300 changed resources of SEED=1, each refused with a sentence or taken well
+mutations: $(READY)  ## N=300 changes from the schemas of SEED=1, and 150 more: refused with a sentence, or taken well
 	$(BIN)/python -m tests.faults.mutated -n $(N) --seed $(SEED) $(ARGS)
 
 soak: $(READY)  ## half an hour of churn and restarts; memory flat, ledger whole. ARGS="--minutes 5"

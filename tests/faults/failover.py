@@ -62,27 +62,29 @@ class Plan:
     early: bool
 
 
+SERVES = ("registered-models/alias", "patch deployments")  # once in each promotion
 DELAYED = (
-    "registered-models/alias",
+    *SERVES,
     "registered-models/set-tag podium.dev/head",
     "model-versions/set-tag",
     "transition-stage",
-    "patch deployments",
     "modelpromotions/status",
     "",
 )
 
 
 def plan(kind: Kind, rng: random.Random) -> Plan:
+    """What serves is always undone: only what came before one more version does harm there."""
     delayed = rng.random() < 0.6
     what = rng.choice(DELAYED) if delayed else ""
+    serves = what in SERVES
     return Plan(
         kind,
         what,
-        nth=rng.randint(1, 20 if not what else 2),
+        nth=1 if serves else rng.randint(1, 2 if what else 20),
         delayed=delayed,
-        overtaken=delayed and rng.random() < 0.6,
-        early=rng.random() < 0.3,
+        overtaken=delayed and (rng.random() < 0.6 or serves),
+        early=rng.random() < 0.3 and not serves,
     )
 
 
@@ -97,6 +99,7 @@ class Failover:
     wrote: float | None = None  # its first write
     promoted: float | None = None  # the version that was under way is served
     late: list[str] = field(default_factory=list)  # what the network committed late
+    timed: bool = False  # at rest; else the next leader was at work, and was right in the end
     harmed: bool = False  # and something was wrong, or put right, after that
     found: float | None = None
     repaired: float | None = None
@@ -211,6 +214,7 @@ class Pair(Promotions):
         ]
         done.late = [f"{each.name}: {each.status}" for each in late]
         committed = [each.answered for each in late if each.took_effect and each.answered]
+        done.timed = look
         if look and committed:
             await self._repair(max(committed), done)
 

@@ -124,11 +124,11 @@ class Trial:
         listed = await asyncio.to_thread(self.world.cluster.call, "GET", path)
         return list(listed["items"])
 
-    async def wrote(self, asked: Asked) -> None:
+    async def wrote(self, asked: Asked, late: bool) -> None:
         if asked.system is System.MLFLOW:
             self._registry.changed()
         try:
-            await asyncio.to_thread(self.watch.wrote, asked)
+            await asyncio.to_thread(self.watch.wrote, asked, late)
         except Exception as error:  # what cannot be judged does not hold
             self.watch.violations.append(f"after {asked.name}: cannot be judged: {error!r}")
 
@@ -267,7 +267,11 @@ async def _ended(trial: Trial, play: Play, story: Story, proxy: Proxy) -> list[s
     watch = trial.watch
     await play.wait("the end of the story", story.end)
     await play.wait("MLflow has the whole ledger", lambda state: not watch.end(state))
-    if not await _rest(proxy):
+    rests = await _rest(proxy)
+    while proxy.holds_back():
+        await proxy.delivered()
+        rests = await _rest(proxy)
+    if not rests:
         found.append(f"I8: still writing: {proxy.seen[-3:]}")
     state = await play.wait("it stays so", story.end, 5.0)
     return found + watch.end(state) + trial.containers.strangers(state)

@@ -32,6 +32,7 @@ class Watch:
     violations: list[str] = field(default_factory=list)
     moves: list[str] = field(default_factory=list)
     deleted: Collection[str] = ()  # versions that people have deleted, with the entries on them
+    approvals: bool = True  # are judged: nobody changes what the spec asks for, or Releases
     _begun: bool = False
     _entries: dict[tuple[str, int], str] = field(default_factory=dict)
     _late: set[str] = field(default_factory=set)
@@ -60,26 +61,29 @@ class Watch:
         if version in state.quarantined:
             self.violations.append(f"I3: the alias is moved to {version}, which is in quarantine")
 
-    def wrote(self, asked: Asked) -> None:
+    def wrote(self, asked: Asked, late: bool) -> None:
+        """A write took effect; `late`: long after it was sent."""
         if not self._begun or asked.what == "events":
             return
         state = self.world.state()
-        found = [*self._ledger_only_grows(state), *self._enough_pods(state)]
+        found = [*self._ledger_only_grows(state), *_breaks(state), *self._enough_pods(state)]
         if asked.what == ALIAS:
-            found += self._may_move(asked.value, state)
+            found += self._may_move(asked.of, asked.value, state, late)
         self.violations += [f"after {asked.name}: {each}" for each in found]
 
     def end(self, state: State) -> list[str]:
         """I6 whole: the chain in MLflow is unbroken, signed, and ends where status ends."""
-        spec = state.promotion["spec"]
-        model, alias = spec["model"], spec.get("alias", "champion")
-        versions = {number: _tags(version) for number, version in state.versions.items()}
-        ledger = ledgers.parse_ledger(model, alias, _tags(state.model), versions)
+        promotions = (state.promotion, *state.others)
+        return [trouble for each in promotions for trouble in self._ledger_troubles(each, state)]
+
+    def _ledger_troubles(self, promotion: dict[str, Any], state: State) -> list[str]:
+        ledger = _ledger(promotion, state)
         chain = ledgers.check(ledger)
         found = []
         if chain.trouble:
             found.append(f"I6: {chain.trouble}")
-        head = (state.status.get("ledgerSeq", 0), state.status.get("ledgerHead"))
+        status = promotion.get("status") or {}
+        head = (status.get("ledgerSeq", 0), status.get("ledgerHead"))
         if head != (chain.seq, chain.head):
             found.append(f"I6: status ends with {head}, MLflow with {(chain.seq, chain.head)}")
         seqs = [entry.seq for entry in chain.entries]
@@ -95,29 +99,37 @@ class Watch:
                 found.append(f"I6: the signature of entry {entry.seq} does not verify")
         return found
 
-    def _may_move(self, version: str, state: State) -> list[str]:
+    def _may_move(self, alias: str, version: str, state: State, late: bool) -> list[str]:
         found = []
         if version not in self.story.good:
             found.append(f"I1: the alias moved to {version}")
-        deleted = version in self.deleted
-        if not deleted and state.versions.get(version, {}).get("status") != "READY":
+        if version in self.deleted:
+            return found
+        if state.versions.get(version, {}).get("status") != "READY":
             found.append(f"I1: the alias moved to {version}, which is not READY")
-        entries = [json.loads(t) for t in _entry_texts(state)] + state.status.get("history", [])
-        intended = any(e["action"] in INTENTS and e.get("to") == version for e in entries)
-        if not deleted and not intended:
-            found.append(f"I6: the alias moved to {version} without an intent")
+        entries = [e for e in _entries(state) if e["alias"] == alias]
+        intents = [e for e in entries if e["action"] in (*INTENTS, "Abandoned")]
+        if not late and not self.deleted:  # else the newest may not be the one, or be gone
+            newest = max((e["seq"] for e in intents), default=0)
+            intents = [e for e in intents if e["seq"] == newest]
+        meant = [e for e in intents if e["action"] in INTENTS and e.get("to") == version]
+        if not meant:
+            said = [f"{e['seq']} {e['action']} {e.get('to')}" for e in intents]
+            found.append(f"I6: the alias {alias} moved to {version}, the intent is {said}")
+        if self.approvals and not any(_approved(e, entries, state) for e in meant):
+            found.append(f"I1: the alias {alias} moved to {version} without its approvals")
         return found
 
     def came_late(self) -> None:
         """An entry that was on its way when its status was lost: who reads the ledger back before
         it lands cannot know it and gives its number to another one. MLflow compares nothing."""
-        entries = [json.loads(t) for t in _entry_texts(self.world.state())]
+        entries = _mirrored(self.world.state())
         unseen = [e for e in entries if (e["alias"], e["seq"]) not in self._entries]
         self._late |= {entry["hash"] for entry in unseen}
 
     def _ledger_only_grows(self, state: State) -> list[str]:
         found = []
-        for entry in [json.loads(t) for t in _entry_texts(state)]:
+        for entry in _mirrored(state):
             key = (entry["alias"], entry["seq"])
             known = self._entries.get(key)
             if known not in (None, entry["hash"], *self._late):
@@ -133,11 +145,41 @@ class Watch:
         return [f"I2: ready pods {few}, wanted 2"] if few else []
 
 
-def _entry_texts(state: State) -> list[str]:
-    found = [state.model, *state.versions.values()]
+def _ledger(promotion: dict[str, Any], state: State) -> ledgers.LedgerState:
+    """As MLflow has it."""
+    spec = promotion["spec"]
+    versions = {number: _tags(version) for number, version in state.versions.items()}
+    alias = spec.get("alias", "champion")
+    return ledgers.parse_ledger(spec["model"], alias, _tags(state.model), versions)
+
+
+def _breaks(state: State) -> list[str]:
+    """What is wrong with the chains; their last entries may be missing yet."""
+    promotions = [each for each in (state.promotion, *state.others) if "spec" in each]
+    chains = [ledgers.check(_ledger(each, state)) for each in promotions]
+    return [f"I6: {chain.trouble}" for chain in chains if chain.trouble]
+
+
+def _approved(intent: dict[str, Any], entries: list[dict[str, Any]], state: State) -> bool:
+    """Whether as many people as the spec asks for approved the attempt that promotes it."""
+    asked = (state.promotion.get("spec") or {}).get("approval") or {}
+    given = {
+        e.get("by")
+        for e in entries
+        if e["action"] == "Approved" and e.get("attempt") == intent.get("attempt")
+    }
+    return intent["action"] != "PromoteIntent" or len(given) >= asked.get("required", 0)
+
+
+def _entries(state: State) -> list[dict[str, Any]]:
+    """Those in MLflow, and those that only status has; one that both have comes twice."""
+    return [*_mirrored(state), *state.status.get("history", [])]
+
+
+def _mirrored(state: State) -> list[dict[str, Any]]:
     return [
-        value
-        for each in found
+        json.loads(value)
+        for each in (state.model, *state.versions.values())
         for key, value in _tags(each).items()
         if key.startswith("podium.dev/ledger/")
     ]

@@ -8,7 +8,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
@@ -19,11 +19,13 @@ from tests.faults.process import SEAT_HEADER
 from tests.faults.relay import Relay, Servers, cut, response
 
 HANG_SECONDS = 6.0  # longer than any deadline of a write
-DELAYED_SECONDS = 6.0  # a delayed call commits by then, though nothing else was written
-PAUSED_SECONDS = 25.0  # the Lease (12 s) runs out, the next one leads and writes
+ACTS_SECONDS = 6.0  # the next operator has led for so long: what it has to write, it wrote
+LEADS_SECONDS = 60.0  # within which the next one leads: a Lease of 12 s runs out, and more
+LOOK_SECONDS = 0.05
 AWAY_SECONDS = 5.0
 LAG_SECONDS = 4.0
 _PROMOTIONS = "/modelpromotions"
+T = TypeVar("T")
 
 
 class Trial(Protocol):
@@ -45,8 +47,8 @@ class Trial(Protocol):
         """A write arrives from the operator of this seat, while that of `leader` holds the Lease
         and MLflow has been away for so many seconds."""
 
-    async def wrote(self, asked: Asked) -> None:
-        """A write took effect; its answer waits."""
+    async def wrote(self, asked: Asked, late: bool) -> None:
+        """A write took effect; its answer waits. `late`: it was held until another one acted."""
 
 
 class Proxy(Relay):
@@ -64,13 +66,15 @@ class Proxy(Relay):
         self._at, self._fault = frozenset(at), fault
         self._counting: Counting | None = None
         self._answers: dict[str, list[Answer]] = {}  # of reads: those that differ, oldest first
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
         self._wrote = asyncio.Event()
         self._held: list[Callable[[], Awaitable[Answer]]] = []  # to take effect in the end
         self._away_since: float | None = None
         self._grace = 0.0
+        self._next_wrote: dict[str, asyncio.Event] = {}  # by the seat whose call is held
         self._past: list[tuple[Call, Answer]] = []  # LISTs of promotions, to be shown in the end
-        self._shown: Answer | None = None  # the one that is shown
+        self._shown: tuple[Call, Answer] | None = None  # the one that is shown
+        self._listed = asyncio.Event()  # it was
         self._lagging: asyncio.Event | None = None
         self._leader: str | None = None
         self.deleted = asyncio.Event()
@@ -105,10 +109,11 @@ class Proxy(Relay):
     async def lag(self) -> None:
         """A new operator sees promotions as they were, until its watch catches up. A read of the
         one promotion is never old: the API server's are quorum reads."""
-        call, self._shown = self._past.pop(0)
-        self.fired.add(call)
-        self._lagging = asyncio.Event()
+        self._shown = self._past.pop(0)
+        self._lagging, self._listed = asyncio.Event(), asyncio.Event()
         await self._trial.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._listed.wait(), LEADS_SECONDS)
         await self._catch_up()
 
     async def _catch_up(self) -> None:
@@ -126,6 +131,13 @@ class Proxy(Relay):
                     await self._wrote.wait()
         return self.writes > number
 
+    def holds_back(self) -> bool:
+        """A call that is to take effect when another operator has acted."""
+        return bool(self._background)
+
+    async def delivered(self) -> None:
+        await asyncio.gather(*self._background, return_exceptions=True)
+
     # Requests
 
     async def _on_kubernetes(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -135,8 +147,12 @@ class Proxy(Relay):
         body = await request.read()
         lists = request.method == "GET" and path.endswith(_PROMOTIONS)
         if lists and self._lagging is not None and self._shown is not None:
-            whole = "fieldSelector" not in query  # the other is kopf's, for its resourceVersion
-            return response(self._shown if whole else _without_items(self._shown))
+            call, shown = self._shown
+            if "fieldSelector" in query:  # kopf's, for its resourceVersion
+                return response(_without_items(shown))
+            self.fired.add(call)
+            self._listed.set()
+            return response(shown)
         if "/leases" in path:
             return response(await self._lease(request, body))
         own = request.headers.get("User-Agent", "").startswith("podium-operator")
@@ -180,14 +196,23 @@ class Proxy(Relay):
         return response(answer)
 
     async def _do(
-        self, system: System, request: web.BaseRequest, body: bytes, asked: Asked
+        self,
+        system: System,
+        request: web.BaseRequest,
+        body: bytes,
+        asked: Asked,
+        *,
+        late: bool = False,
     ) -> Answer:
         answer = await self.forward(system, request, body)
         if asked.writes:
             self.writes += 1
             if answer.status < 300:
-                await self._trial.wrote(asked)
+                await self._trial.wrote(asked, late)
                 self._wrote.set()
+                for seat, wrote in self._next_wrote.items():
+                    if seat != request.headers.get(SEAT_HEADER, ""):
+                        wrote.set()
         elif answer.status < 300:
             known = self._answers.setdefault(request.raw_path, [])
             if not known or known[-1].body != answer.body:
@@ -220,9 +245,14 @@ class Proxy(Relay):
             return response(answer)
         if fault in (Fault.AWAY, Fault.KILL_AWAY) and self._away is not None:
             return response(await self._do(system, request, body, asked))
+        if fault in (Fault.DELAYED, Fault.PAUSED):
+            return await self._hold(
+                call, fault, partial(self._do_late, system, request, body, asked), request
+            )
         self.fired.add(call)
-        if fault in (Fault.DELAYED, Fault.LATE, Fault.PAUSED):
-            return await self._hold(fault, system, request, body, asked)
+        if fault is Fault.LATE:
+            self._held.append(partial(self._do_late, system, request, body, asked))
+            return await self._end(request)
         if fault is Fault.KILL_BEFORE:
             return await self._end(request)
         if fault in (Fault.CONFLICT, Fault.THROTTLED, Fault.ERROR):
@@ -257,42 +287,52 @@ class Proxy(Relay):
 
     async def _hold(
         self,
+        call: Call,
         fault: Fault,
-        system: System,
+        commit: Callable[[], Awaitable[Answer]],
         request: web.BaseRequest,
-        body: bytes,
-        asked: Asked,
     ) -> web.StreamResponse:
-        self._wrote.clear()
-        if fault is Fault.PAUSED:
-            await self._trial.pause()
-            answer = await self._later(PAUSED_SECONDS, system, request, body, asked)
-            await self._trial.resume()
-            return response(answer)
-        if fault is Fault.LATE:
-            self._held.append(partial(self._do_late, system, request, body, asked))
-        else:
-            self._go_on(self._later(DELAYED_SECONDS, system, request, body, asked))
-        return await self._end(request)
+        seat = request.headers.get(SEAT_HEADER, "")
+        self._next_wrote.setdefault(seat, asyncio.Event())
+        if fault is Fault.DELAYED:
+            self._go_on(self._after_the_next(call, seat, commit))
+            return await self._end(request)
+        await self._trial.pause()
+        answer = await self._go_on(self._after_the_next(call, seat, commit))
+        await self._trial.resume()
+        return response(answer)
 
-    def _go_on(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _go_on(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
-    async def _later(
-        self, limit: float, system: System, request: web.BaseRequest, body: bytes, asked: Asked
+    async def _after_the_next(
+        self, call: Call, seat: str, commit: Callable[[], Awaitable[Answer]]
     ) -> Answer:
-        """After the next operator has written something."""
+        """After another operator than that of `seat` has acted; the fault fires only then."""
+        if await self._another_acted(seat):
+            self.fired.add(call)
+        return await commit()
+
+    async def _another_acted(self, seat: str) -> bool:
+        """Has written, or led for a while and found nothing to write. False: nobody else leads."""
+        wrote = self._next_wrote[seat]
+        try:
+            async with asyncio.timeout(LEADS_SECONDS):
+                while self._leader in (None, seat) and not wrote.is_set():  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_SECONDS)
+        except TimeoutError:
+            return False
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit):
-                await self._wrote.wait()
-        return await self._do_late(system, request, body, asked)
+            await asyncio.wait_for(wrote.wait(), ACTS_SECONDS)
+        return True
 
     async def _do_late(
         self, system: System, request: web.BaseRequest, body: bytes, asked: Asked
     ) -> Answer:
-        answer = await self._do(system, request, body, asked)
+        answer = await self._do(system, request, body, asked, late=True)
         if answer.status < 300:
             self.late.append(asked)
         return answer

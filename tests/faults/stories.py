@@ -302,6 +302,16 @@ async def _rollback_is_asked(play: Play) -> None:
     await play.decide("back", "Rollback", reason="answers look wrong")
 
 
+async def _approved(play: Play) -> None:
+    attempt = (await play.do(play.world.state)).attempt
+    asked = {
+        "attemptID": attempt["id"],
+        "version": attempt["version"],
+        "evidenceDigest": attempt["evidenceDigest"],
+    }
+    await play.decide("yes", "Approve", **asked)
+
+
 async def _alias_is_moved_by_hand(play: Play) -> None:
     await play.set_alias("2")
     await asyncio.sleep(1.5)  # longer than a poll: else the end is there before it began
@@ -379,6 +389,9 @@ STORIES = {
         drive=_register(GOOD),
         end=lambda s: phase(s) == ("3", "AwaitingApproval") and s.alias == "1",
         good="1",
+    ),
+    "approved": Story(
+        given=_waiting_second, drive=_approved, end=at("2", API, stages=TWO), good="12"
     ),
     "deleted-in-mid-attempt": Story(
         given=_adopted(),

@@ -7,18 +7,21 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 
-from podium.engine import attempts
+from podium.api.ledger_entry import EntryAction, LedgerEntry
+from podium.engine import attempts, ledger
 from podium.runtime.perform import Performer
 from podium.runtime.reconciler import Reconciler
-from tests.faults import harness
+from tests.faults import harness, invariants
 from tests.faults import proxy as proxies
 from tests.faults.__main__ import Run, arguments, play, verdict
 from tests.faults.breaks import BREAKS, broken
@@ -83,7 +86,7 @@ class Hands:
     async def sends(self, asked: Asked, seat: str, leader: str | None, away: float | None) -> None:
         self.sent.append((seat, leader, away))
 
-    async def wrote(self, asked: Asked) -> None:
+    async def wrote(self, asked: Asked, late: bool) -> None:
         self.did.append(f"wrote {asked.name}")
 
 
@@ -94,10 +97,12 @@ class Scene:
     hands: Hands
     session: aiohttp.ClientSession
 
-    async def ask(self, method: str, path: str, body: Any = None) -> int | None:
+    async def ask(
+        self, method: str, path: str, body: Any = None, seat: str = "seat1"
+    ) -> int | None:
         """The number of the answer; None: none came."""
         base = self.proxy.mlflow if "/mlflow/" in path else self.proxy.kubernetes
-        headers = {"User-Agent": "podium-operator", SEAT_HEADER: "seat1"}
+        headers = {"User-Agent": "podium-operator", SEAT_HEADER: seat}
         try:
             async with self.session.request(
                 method, base + path, json=body, headers=headers
@@ -108,6 +113,9 @@ class Scene:
 
     async def set_alias(self) -> int | None:
         return await self.ask("POST", ALIAS, {"version": "2"})
+
+    async def leads(self, seat: str) -> None:
+        await self.ask("PATCH", LEASE, {"holder": f"{seat}_ab"}, seat)
 
 
 @contextlib.asynccontextmanager
@@ -163,13 +171,43 @@ async def test_a_few_calls_are_broken() -> None:
         assert there.proxy.fired == {SET_ALIAS, again}
 
 
-async def test_a_delayed_call_takes_effect_after_the_next_write() -> None:
+async def test_a_delayed_call_takes_effect_after_the_next_operator_wrote() -> None:
     async with scene(Fault.DELAYED, SET_ALIAS) as there:
+        await there.leads("seat1")
         assert await there.set_alias() is None
-        assert (there.hands.did, there.upstream.reached) == (["kill"], [])
-        await there.ask("PATCH", DEPLOYMENT, {})
-        assert await there.proxy.writes_beyond(1, 5.0)
-        assert there.upstream.reached == [f"PATCH {DEPLOYMENT}", f"POST {ALIAS}"]
+        assert (there.hands.did, there.upstream.reached) == (["kill"], [f"PATCH {LEASE}"])
+        await there.ask("PATCH", DEPLOYMENT, {})  # of the same operator: it was on its way
+        await there.leads("seat2")
+        await asyncio.sleep(0.1)
+        assert there.proxy.holds_back() and not there.proxy.fired
+        await there.ask("PATCH", DEPLOYMENT, {}, "seat2")
+        await there.proxy.delivered()
+        deployment = f"PATCH {DEPLOYMENT}"
+        assert there.upstream.reached[2:] == [f"PATCH {LEASE}", deployment, f"POST {ALIAS}"]
+        assert there.proxy.fired == ONE
+
+
+async def test_a_delayed_call_waits_for_no_operator_that_has_nothing_to_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(proxies, "ACTS_SECONDS", 0.1)
+    async with scene(Fault.DELAYED, SET_ALIAS) as there:
+        await there.set_alias()
+        await there.leads("seat2")
+        await there.proxy.delivered()
+        assert there.proxy.fired == ONE
+
+
+async def test_a_delayed_call_has_not_fired_when_nobody_leads_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(proxies, "LEADS_SECONDS", 0.1)
+    async with scene(Fault.DELAYED, SET_ALIAS) as there:
+        await there.leads("seat1")
+        await there.set_alias()
+        await there.proxy.delivered()
+        assert there.upstream.reached[-1] == f"POST {ALIAS}"
+        assert not there.proxy.fired
 
 
 async def test_a_late_call_takes_effect_when_all_is_at_rest() -> None:
@@ -204,9 +242,12 @@ async def test_a_paused_operators_call_takes_effect_beside_the_next() -> None:
             while not there.hands.did:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert (there.hands.did, there.upstream.reached) == (["pause"], [])
-        await there.ask("PATCH", DEPLOYMENT, {})
-        assert await paused == 2
+        await there.leads("seat2")
+        assert not there.proxy.fired
+        await there.ask("PATCH", DEPLOYMENT, {}, "seat2")
+        assert await paused == 3
         assert there.hands.did[-1] == "resume"
+        assert there.proxy.fired == ONE
 
 
 async def test_an_old_answer_is_one_that_was_given_before() -> None:
@@ -244,8 +285,10 @@ async def test_a_new_operator_lists_the_past(monkeypatch: pytest.MonkeyPatch) ->
         assert await there.ask("GET", promotions) == 3
         assert there.proxy.shows_the_past()
         lagging = asyncio.create_task(there.proxy.lag())
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)  # until it is looked at
+        assert not there.proxy.fired
         assert await there.ask("GET", promotions) == 2, "as it was after the call"
+        assert there.proxy.fired == {WRITE_STATUS}
         assert await there.ask("GET", promotions + "/p") == 4, "one promotion is never old"
         await lagging
         assert await there.ask("GET", promotions) == 5
@@ -321,9 +364,26 @@ def test_an_entry_may_be_rewritten_once_and_only_if_it_came_after_its_status_was
         now = replace(now, model={"tags": [{"key": "podium.dev/ledger/3", "value": entry}]})
         if late and by == "who was killed":
             there.came_late()
-        there.wrote(asked)
+        there.wrote(asked, late)
     assert len(there.violations) == (1 if late else 2)
     assert "I6: entry 3 of champion was rewritten" in there.violations[0]
+
+
+def test_the_chain_is_looked_at_after_each_write() -> None:
+    asked = Asked(System.MLFLOW, "post registered-models/set-tag", True, "x")
+    known = LedgerEntry(
+        seq=1, time=datetime.now(UTC), action=EntryAction.ADOPTED, model="m", alias="champion"
+    )
+    for hashed, says in ((ledger.entry_hash(known), []), ("another", ["was changed after"])):
+        text = ledger.encode_entry(msgspec.structs.replace(known, hash=hashed))
+        tag = {"key": ledger.entry_tag_key("champion", 1), "value": text}
+        promotion = {"spec": {"model": "m"}, "status": {}}
+        now = replace(state("1"), promotion=promotion, model={"tags": [tag]})
+        there = Watch(cast(World, SimpleNamespace(state=lambda now=now: now)), STORIES["rejected"])
+        there.begin()
+        there.wrote(asked, late=False)
+        assert len(there.violations) == len(says)
+        assert all(each in there.violations[0] for each in says)
 
 
 def test_nothing_may_move_for_a_deleted_promotion() -> None:
@@ -347,6 +407,79 @@ def pod(restarts: int, env: list[dict[str, str]] | None = None) -> dict[str, Any
 def state(alias: str, *pods: dict[str, Any]) -> State:
     model = {"aliases": [{"alias": "champion", "version": alias}]}
     return State(promotion={}, deployments={}, pods=pods, model=model, versions={})
+
+
+def entry(seq: int, action: str, to: str, **more: Any) -> dict[str, Any]:
+    told = {"seq": seq, "action": action, "to": to, "attempt": "x", "hash": f"{seq}"}
+    return {"alias": "champion", **told, **more}
+
+
+INTENT = entry(3, "PromoteIntent", "2")
+YES = entry(2, "Approved", "2", by="ann")
+
+
+@pytest.mark.parametrize(
+    ("history", "late", "says"),
+    [
+        ([INTENT], False, None),
+        ([INTENT, entry(4, "Promoted", "2")], False, None),
+        ([], False, "I6: the alias champion moved to 2, the intent is []"),
+        ([{**INTENT, "alias": "staging"}], False, "moved to 2, the intent is []"),
+        (
+            [INTENT, entry(4, "RollbackIntent", "1")],
+            False,
+            "I6: the alias champion moved to 2, the intent is ['4 RollbackIntent 1']",
+        ),
+        ([INTENT, entry(4, "Abandoned", "2")], False, "the intent is ['4 Abandoned 2']"),
+        ([INTENT, entry(4, "RollbackIntent", "1")], True, None),
+        ([entry(3, "RollbackIntent", "1")], True, "I6: the alias champion moved to 2"),
+    ],
+)
+def test_the_alias_moves_by_its_newest_intent(
+    history: list[dict[str, Any]], late: bool, says: str | None
+) -> None:
+    assert_said(moved_to_2({}, history, late), says)
+
+
+@pytest.mark.parametrize(
+    ("required", "given", "says"),
+    [
+        (1, [YES], None),
+        (1, [], "I1: the alias champion moved to 2 without its approvals"),
+        (1, [{**YES, "attempt": "another"}], "without its approvals"),
+        (2, [YES, YES], "without its approvals"),
+        (2, [YES, {**YES, "by": "bob"}], None),
+    ],
+)
+def test_the_alias_moves_when_as_many_as_the_spec_asks_for_approved(
+    required: int, given: list[dict[str, Any]], says: str | None
+) -> None:
+    spec = {"approval": {"required": required}}
+    assert_said(moved_to_2(spec, [*given, INTENT], late=False), says)
+
+
+def test_a_rollback_needs_no_approval() -> None:
+    spec = {"approval": {"required": 1}}
+    assert not moved_to_2(spec, [entry(3, "RollbackIntent", "2")], late=False)
+
+
+def moved_to_2(spec: dict[str, Any], history: list[dict[str, Any]], late: bool) -> list[str]:
+    """What is said of it, with a chain that is not looked at here."""
+    ready = {"status": "READY", "current_stage": "None"}
+    promotion = {"spec": {"model": "m", **spec}, "status": {"history": history}}
+    now = replace(state("2"), promotion=promotion, versions={"2": ready})
+    there = Watch(cast(World, SimpleNamespace(state=lambda: now)), STORIES["rolled-back-in-baking"])
+    there.begin()
+    asked = Asked(System.MLFLOW, "post alias 2", True, invariants.ALIAS, "2", "champion")
+    there.wrote(asked, late)
+    return there.violations
+
+
+def assert_said(violations: list[str], says: str | None) -> None:
+    if says is None:
+        assert not violations
+    else:
+        assert any(says in each for each in violations), violations
 
 
 async def test_a_container_serves_what_the_alias_was_when_it_started() -> None:

@@ -51,6 +51,7 @@ class State:
     pods: tuple[dict[str, Any], ...]
     model: dict[str, Any]
     versions: dict[str, dict[str, Any]]
+    others: tuple[dict[str, Any], ...] = ()  # promotions of the same model
 
     @property
     def status(self) -> dict[str, Any]:
@@ -126,8 +127,11 @@ class World:
     def state(self, promotion: str = "p") -> State:
         deployments = self.cluster.call("GET", self.path("deployments", group="apps/v1"))
         pods = self.cluster.call("GET", self.path("pods", group="v1"))
+        listed = self.cluster.call("GET", self.path("modelpromotions"))
+        promotions = {each["metadata"]["name"]: each for each in listed["items"]}
         return State(
-            promotion=self.cluster.call("GET", self.path("modelpromotions", promotion)) or {},
+            promotion=promotions.pop(promotion, {}),
+            others=tuple(p for p in promotions.values() if p["spec"]["model"] == self.model),
             deployments={each["metadata"]["name"]: each for each in deployments["items"]},
             pods=tuple(pods["items"]),
             model=self.registry.model(self.model),

@@ -32,6 +32,7 @@ from tests.integration.operator.conftest import Registry
 from tests.kubectl import Kubectl
 
 SLOTS = 8
+MOST_MISSED = 0.05  # of all; the rest says nothing of an attempt's phases
 console = Console(width=None if sys.stdout.isatty() else 160)
 
 
@@ -101,7 +102,12 @@ def table(results: Sequence[Result]) -> Table:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
-    parser.add_argument("-n", type=int, default=300, help="how many changes")
+    parser.add_argument(
+        "-n",
+        type=int,
+        default=300,
+        help="changes from the schemas; with half as many others",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--only", default="", help="those with this in their name; of all there are"
@@ -133,7 +139,8 @@ def main() -> int:
                 console.print(line, markup=False, highlight=False)
     console.print(table(results))
     console.print(f"seed {given.seed}, {time.monotonic() - began:.0f} s")
-    return 1 if any(r.violations for r in results) else 0
+    missed = sum(result.word == "missed" for result in results)
+    return 1 if any(r.violations for r in results) or missed > MOST_MISSED * len(results) else 0
 
 
 if __name__ == "__main__":

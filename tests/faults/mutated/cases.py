@@ -1,5 +1,5 @@
-"""Which changes are played: all that somebody thought of, then as many from the schema as are
-wanted, drawn by a seed so that every field has its turn before one has a second."""
+"""Which changes are played: as many from the schemas as are wanted, drawn by a seed so that every
+field has its turn before one has a second; and half as many that somebody thought of."""
 
 import random
 from collections import defaultdict
@@ -14,13 +14,13 @@ IMMUTABLE = ("spec.model", "spec.alias", "spec.registryRef")
 
 
 def chosen(count: int, seed: int) -> list[Case]:
-    """`count` cases; the same for the same arguments. Of those that somebody thought of, each has
-    its turn at one moment before any has a second."""
+    """`count` cases from the schemas and half as many others; the same for the same arguments. Of
+    those that somebody thought of, each has its turn at one moment before any has a second."""
     draw = random.Random(seed)
-    thought_of = _thought_of(draw)
-    found = {case.name: case for case in thought_of[: max(count // 3, 1)]}
+    thought_of = _thought_of(draw)[: max(count // 2, 1)]
+    found = {case.name: case for case in thought_of}
     for case in _from_schemas(draw):
-        if len(found) >= count:
+        if len(found) >= count + len(thought_of):
             break
         if case.change is None or not case.change.changes_nothing:
             found.setdefault(case.name, case)

@@ -172,10 +172,11 @@ def disagreements(scene: Scene, state: State, specs: list[Mapping[str, Any]]) ->
 
     `specs` are those that were in force during the case; the last one is in force now.
     """
-    found = _forbidden_moves(scene, state, specs)
-    if not is_true(state.promotion, "Ready"):
-        return found  # what is in the way is said; `untold` looks at that
+    allowed = _allowed(scene, state, specs)
+    found = _forbidden_moves(state, allowed)
     champion = str(state.status.get("champion", {}).get("version"))
+    if not is_true(state.promotion, "Ready"):  # what is in the way is said: see `untold`
+        return found + _left_on_another(specs[-1], allowed | {"", champion}, state)
     if state.alias != champion:
         found.append(f"Ready, but the alias is at {state.alias} and the champion {champion}")
     for target in specs[-1].get("targets") or []:
@@ -188,17 +189,34 @@ def disagreements(scene: Scene, state: State, specs: list[Mapping[str, Any]]) ->
     return found
 
 
-def _forbidden_moves(scene: Scene, state: State, specs: list[Mapping[str, Any]]) -> list[str]:
-    allowed = {
+def _allowed(scene: Scene, state: State, specs: list[Mapping[str, Any]]) -> set[str]:
+    """The versions that one of the specs could choose, and let pass."""
+    return {
         version
         for spec in specs
         for version in state.versions
         if may_pass(spec, version, scene, state) and _could_choose(spec, version, state)
     }
+
+
+def _forbidden_moves(state: State, allowed: set[str]) -> list[str]:
     return [
         f"I1: ledger entry {entry['seq']} promotes {entry.get('to')}; allowed were {allowed}"
         for entry in ledger(state)
         if entry["action"] == "PromoteIntent" and entry.get("to") not in allowed
+    ]
+
+
+def _left_on_another(spec: Mapping[str, Any], allowed: set[str], state: State) -> list[str]:
+    """Targets that nobody is moving, on a version that no spec chose."""
+    if state.attempt.get("phase") not in ENDED:
+        return []
+    names = [each["deployment"]["name"] for each in spec.get("targets") or []]
+    at = {n: state.annotation(n, "model-version") for n in names if n in state.deployments}
+    return [
+        f"not Ready, and Deployment {name} was left at version {version}; allowed were {allowed}"
+        for name, version in at.items()
+        if version not in allowed
     ]
 
 

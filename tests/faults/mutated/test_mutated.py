@@ -1,4 +1,4 @@
-"""Some changed resources; `make mutations` plays three hundred, or others (docs/testing.md)."""
+"""Some changed resources; `make mutations` plays hundreds (docs/testing.md)."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tests.faults.mutated.__main__ import console, run, servers, table
 from tests.faults.mutated.changes import MID_ATTEMPT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.mlflow, pytest.mark.timeout(900)]
-COUNT, SEED = 24, 1
+COUNT, SEED = 16, 1  # of the schemas, and half as many others
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,12 @@ def test_each_change_is_refused_with_a_sentence_or_converges(
     real: tuple[Path, str], tmp_path: Path
 ) -> None:
     kubeconfig, mlflow = real
-    results = list(run(kubeconfig, mlflow, cases.chosen(COUNT, SEED), tmp_path))
+    chosen = cases.chosen(COUNT, SEED)
+    results = list(run(kubeconfig, mlflow, chosen, tmp_path))
     console.print(table(results))
     violated = [str(result) for result in results if result.violations]
     assert not violated, "\n\n".join(violated)
-    assert len(results) == COUNT
+    assert len(results) == len(chosen) > COUNT
     # That the check looks where it should: few came too late, and each phase had its share.
     words = Counter(result.word for result in results)
     assert words["refused"] >= COUNT / 5

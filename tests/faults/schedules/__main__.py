@@ -21,7 +21,7 @@ from tests.faults.__main__ import THREADS, servers
 from tests.faults.breaks import BREAKS, broken, caught
 from tests.faults.relay import Servers
 from tests.faults.schedules import real
-from tests.faults.schedules.schedule import Schedule, draw
+from tests.faults.schedules.schedule import DRAWN, Schedule, draw
 from tests.faults.schedules.shrink import shrunk
 from tests.faults.schedules.trial import Outcome, play
 from tests.faults.stories import STORIES
@@ -94,7 +94,7 @@ class Drawn:
     broken: str | None = None
 
     def schedule(self, seed: str) -> Schedule:
-        return draw(seed, (self.story,) if self.story else tuple(STORIES))
+        return draw(seed, (self.story,) if self.story else DRAWN)
 
 
 def _told(seed: str, drawn: "Drawn") -> Told:

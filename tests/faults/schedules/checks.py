@@ -64,7 +64,7 @@ class Checks:
         if meddled:  # people and nodes change how many pods there are
             story = replace(story, sags=True)
         self._world = world
-        self._watch = Watch(world, story, deleted=deleted)
+        self._watch = Watch(world, story, deleted=deleted, approvals=not meddled)
         self._accuracies = accuracies
         self._containers = containers
         self.holder = holder
@@ -126,7 +126,7 @@ class Checks:
         before = len(self._watch.violations)
         if late and self._uid() != self._began_as:
             self._watch.came_late()
-        self._watch.wrote(asked)
+        self._watch.wrote(asked, late)
         if asked.what == ALIAS and not late:  # what was held back may have been sent before
             self._watch.moves_to(asked.value, self._world.state())
         found = self._watch.violations[before:]

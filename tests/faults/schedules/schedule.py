@@ -196,7 +196,11 @@ class Schedule:
         return [f"seed {self.seed}: {told}", *(f"  - {one}" for one in self.injections)]
 
 
-def draw(seed: str, stories: tuple[str, ...] = tuple(STORIES)) -> Schedule:
+# A story more would change what each seed of docs/testing.md draws: this one is asked for by name.
+DRAWN = tuple(name for name in STORIES if name != "approved")
+
+
+def draw(seed: str, stories: tuple[str, ...] = DRAWN) -> Schedule:
     """The schedule of that seed; always the same."""
     rng = random.Random(f"{seed} schedule")
     replicas = rng.choice((1, 2, 2))
