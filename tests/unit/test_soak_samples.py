@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.faults.soak.outages import plan
+from tests.faults.soak.outages import changed_while_away, plan
 from tests.faults.soak.samples import Sample, flatness, of_last_process, rates
 from tests.faults.soak.soak import Report, not_flat
 from tests.faults.soak.town import Quarter, Town
@@ -80,3 +80,18 @@ def test_a_model_that_is_given_up_while_it_is_looked_at_is_not_judged(given_up: 
     assert bool(watcher.violations) is not given_up
     if not given_up:
         assert "I6: the alias is at 2 without an intent" in watcher.violations[0]
+
+
+def test_a_deployment_that_changes_while_mlflow_is_away_is_told() -> None:
+    def deployment(uid: str, version: str) -> dict[str, Any]:
+        return {"metadata": {"uid": uid}, "spec": {"template": {"version": version}}}
+
+    before = {name: deployment(name, "1") for name in ("same", "changed", "anew", "gone")}
+    after = {
+        "same": deployment("same", "1"),
+        "changed": deployment("changed", "2"),
+        "anew": deployment("another", "2"),
+        "new": deployment("new", "2"),
+    }
+    said = "I4: Deployment changed was changed while MLflow was away"
+    assert changed_while_away(before, after) == [said]

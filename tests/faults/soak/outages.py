@@ -6,9 +6,11 @@ minutes or two thirds of a short soak, and its memory can be judged.
 
 import random
 import signal
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tests.faults.soak.town import Town
 from tests.integration.operator.conftest import api_server_killed
@@ -16,6 +18,11 @@ from tests.integration.operator.conftest import api_server_killed
 OPERATOR_EVERY, MLFLOW_EVERY, API_SERVER_EVERY = 75.0, 240.0, 330.0
 LIVES = 1200.0  # seconds that the last operator process is left alone
 QUIET_END = 0.95  # of the time: after it nothing goes away
+UNAWARE_SECONDS = 5.0  # in which a pass that read MLflow before it went away may end
+AWAY_SECONDS = 5.0  # after those
+
+
+Deployments = Mapping[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, order=True)
@@ -49,6 +56,7 @@ class Outages:
         self._town, self._planned = town, list(planned)
         self._draw = random.Random(seed)
         self.done: Counter[str] = Counter()
+        self.violations: list[str] = []
 
     def due(self, now: float) -> None:
         """The outages whose time has come, one after the other."""
@@ -65,13 +73,29 @@ class Outages:
 
     def mlflow(self) -> None:
         self._town.mlflow.stop()
-        self._town.mlflow.start()
+        try:
+            time.sleep(UNAWARE_SECONDS)
+            before = self._town.deployments()
+            time.sleep(AWAY_SECONDS)
+            self.violations += changed_while_away(before, self._town.deployments())
+        finally:
+            self._town.mlflow.start()
         self.done["MLflow restarted"] += 1
 
     def api_server(self) -> None:
         with api_server_killed(self._town.bed):
             self._town.operator.keep_up()
         self.done["API server killed"] += 1
+
+
+def changed_while_away(before: Deployments, after: Deployments) -> list[str]:
+    """I4: nobody but Podium changes the template of a Deployment in this town."""
+    return [
+        f"I4: Deployment {name} was changed while MLflow was away"
+        for name in before.keys() & after.keys()
+        if before[name]["metadata"]["uid"] == after[name]["metadata"]["uid"]
+        and before[name]["spec"]["template"] != after[name]["spec"]["template"]
+    ]
 
 
 _MAKE: dict[str, Callable[[Outages], None]] = {

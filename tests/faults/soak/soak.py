@@ -194,7 +194,8 @@ class Soak:
         for quarter in self._town.quarters:
             report.violations += self._settled(quarter)
         _surely(watcher.count_promotions)
-        report.violations += [*watcher.violations, *self._failed, *self._of_the_log()]
+        report.violations += [*watcher.violations, *self._outages.violations]
+        report.violations += [*self._failed, *self._of_the_log()]
         report.deeds, report.skipped = dict(self._churn.done), dict(self._churn.skipped)
         report.outages = dict(self._outages.done)
         report.looks, report.moves, report.promoted = (

@@ -1,4 +1,5 @@
 """The invariants that must hold throughout (DESIGN section 7): I1, I3 and I6, watched from outside.
+I4 is looked at by `outages`.
 
 An alias that stands at a version is either moved there by hand, or by Podium; who moved it is
 known because everything by hand is noted before it is done.
