@@ -151,10 +151,13 @@ class Connected:
         it short, Retry-After does not."""
         interval = self.registry.spec.poll_interval.seconds
         longest = min(interval * 2.0 ** min(self._failures, 8), max(POLL_MOST_SECONDS, interval))
-        # All registries of a server are first polled together; then spread over the interval.
-        pause = longest * self._rng.uniform(LEAST_SHARE if self._polls > 1 else 0.0, 1.0)
         # A server that is busy with polls for longer than the interval has pauses, too.
-        pause = max(pause - self._poll_took, self._poll_took * IDLE_SHARE)
+        least = self._poll_took * IDLE_SHARE
+        if self._polls > 1:
+            pause = max(longest * self._rng.uniform(LEAST_SHARE, 1.0) - self._poll_took, least)
+        else:
+            # All registries of a server are first polled together; then spread over what is left.
+            pause = max(longest - self._poll_took, least) * self._rng.uniform(0.0, 1.0)
         # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the hint.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
