@@ -28,7 +28,7 @@ from tests.faults.calls import System
 from tests.faults.line import Answer, Line, Sent, lines
 from tests.faults.relay import Servers
 from tests.faults.replica import Replica
-from tests.faults.scene import Promotions, all_ready, make_registry, namespace, new_world
+from tests.faults.scene import Promotions, all_ready, make_registry, namespace, new_world, until
 from tests.faults.stories import API, BAD
 from tests.faults.world import State
 from tests.kubectl import Kubectl
@@ -103,6 +103,7 @@ Spoil = Callable[[Stage], Coroutine[Any, Any, None]]
 
 async def reset(at: Stage) -> None:
     for _ in range(4):
+        await until("a watch is open again", lambda: at.line.watches)
         assert at.line.end_watches(reset=True)
         await asyncio.sleep(2)
 

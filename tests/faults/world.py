@@ -15,13 +15,25 @@ class Refused(AssertionError):  # noqa: N818
     """The API server did not do it. (A story that needs it cannot go on.)"""
 
 
+# A LIST right after a restored backup is answered by 429: "storage is (re)initializing".
+_AGAIN = urllib3.Retry(
+    20,
+    connect=False,
+    read=False,
+    redirect=False,
+    other=False,
+    status_forcelist=[429],
+    raise_on_status=False,
+)
+
+
 class Cluster:
     """The API server as its administrator, without kubectl (a thousand trials ask often, over
     connections that are kept). May be used from several threads."""
 
     def __init__(self, server: str, tls: ssl.SSLContext | None, authorization: str) -> None:
         self._server, self._authorization = server, authorization
-        self._pool = urllib3.PoolManager(maxsize=16, ssl_context=tls, retries=False, timeout=20)
+        self._pool = urllib3.PoolManager(maxsize=16, ssl_context=tls, retries=_AGAIN, timeout=20)
 
     def call(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
         """The answer; None for 404."""
