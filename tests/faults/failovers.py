@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -151,6 +152,7 @@ def _kind_of(late: str) -> str:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end too
     given = _arguments()
     chosen = plans(given.number, given.seed)
     with _servers(given.cluster) as (kubeconfig, mlflow):

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import queue
+import signal
 import sys
 import tempfile
 import time
@@ -120,6 +121,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end too
     given = _arguments()
     wanted = cases.chosen(given.n, given.seed)
     if given.only:

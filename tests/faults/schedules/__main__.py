@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import signal
 import sys
 import time
 from collections import Counter
@@ -213,6 +214,7 @@ def many_real(seeds: range, drawn: Drawn, at_once: int, logs: Path | None) -> in
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end too
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
