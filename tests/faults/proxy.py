@@ -311,10 +311,12 @@ class Proxy(Relay):
     async def _after_the_next(
         self, call: Call, seat: str, commit: Callable[[], Awaitable[Answer]]
     ) -> Answer:
-        """After another operator than that of `seat` has acted; the fault fires only then."""
-        if await self._another_acted(seat):
+        """After another operator than that of `seat` has acted; what never arrives did not fire."""
+        acted = await self._another_acted(seat)
+        answer = await commit()
+        if acted:
             self.fired.add(call)
-        return await commit()
+        return answer
 
     async def _another_acted(self, seat: str) -> bool:
         """Has written, or led for a while and found nothing to write. False: nobody else leads."""
