@@ -173,6 +173,7 @@ class Observation:
     staging_taken: bool = False  # another promotion holds stage Staging for this model
     rival: Problem | None = None  # an older promotion has the same alias, stage or Deployment
     action_problem: Problem | None = None  # what the last pass's action met with
+    action_failed_at: datetime | None = None  # when it met with that
     unsettled: bool = False  # a write timed out and may still take effect: look, do not build
     rollout_slot: bool = True  # fewer rollouts run than --max-rollouts, or this is one of them
     candidate_since: datetime | None = None  # by the ledger of the alias that is the candidate

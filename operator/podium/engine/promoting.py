@@ -16,7 +16,7 @@ from podium.engine.attempts import end, entered, move_id, turn_back
 from podium.engine.awaiting_approval import validate_again_if_evidence_changed
 from podium.engine.blame import deadline_passed
 from podium.engine.decision import ApplyTarget, Decision, SetAlias
-from podium.engine.observation import Observation
+from podium.engine.observation import Observation, Problem, ProblemKind
 from podium.engine.steps import SLOWLY, SOON, Chain, act, blocked, first_decision, persist, wait
 from podium.engine.validating import (
     approvals_missing,
@@ -147,7 +147,7 @@ def _apply(
 ) -> Decision | None:
     if not missing:
         return None
-    why = seen.action_problem or serving.target_problem(seen)
+    why = _refusal(seen, attempt) or serving.target_problem(seen)
     late = deadline_passed(seen, attempt, now)
     if why and late and seen.spec.rollback.automatic:
         return turn_back(
@@ -156,6 +156,15 @@ def _apply(
     if problem := serving.target_problem(seen):
         return blocked(seen, problem, SOON)
     return act(seen, *missing)
+
+
+def _refusal(seen: Observation, attempt: AttemptStatus) -> Problem | None:
+    """What the last change of a target met with. An API server that gave no answer before the
+    deadline is asked once more: it may have been away, and the operator with it, until now."""
+    met, at = seen.action_problem, seen.action_failed_at
+    if met is None or met.kind is not ProblemKind.TRANSIENT or not (at and attempt.deadline):
+        return met
+    return met if at >= attempt.deadline else None
 
 
 def verify(seen: Observation, now: datetime) -> Decision | None:

@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 from msgspec.structs import replace
@@ -58,9 +59,10 @@ class Memory:
     """What is remembered of one promotion between passes; losing it costs only time."""
 
     problem: Problem | None = None
+    problem_at: datetime | None = None
     failed: Action | None = None
     retry_at: float = 0.0  # monotonic: that action is not tried again before
-    failed_at: float = 0.0
+    failed_at: float = 0.0  # monotonic
     unsettled_until: float | None = None
     passes_at_once: int = 0
 
@@ -192,9 +194,8 @@ class Reconciler:
         settling = memory.unsettled_until is not None
         unsettled = memory.unsettled_until is not None and began < memory.unsettled_until
         now = self._clock.now()
-        seen = await self._gatherer.observe(
-            promotion, self.signer, PassMemory(memory.problem, unsettled, settling, seen_since), now
-        )
+        met = PassMemory(memory.problem, memory.problem_at, unsettled, settling, seen_since)
+        seen = await self._gatherer.observe(promotion, self.signer, met, now)
         if settling and not unsettled and seen.registry_problem is None:
             memory.unsettled_until = None
         decision = decide(seen, now)
@@ -340,7 +341,7 @@ class Reconciler:
     ) -> None:
         """The next pass puts the problem into status at once; what is decided with it waits."""
         memory.problem, memory.failed = problem, action
-        memory.failed_at = self._clock.monotonic()
+        memory.problem_at, memory.failed_at = self._clock.now(), self._clock.monotonic()
         patient = problem.kind is not ProblemKind.TRANSIENT
         # Also what a person must mend may have been one garbled answer.
         pause = self._pause(name, seen, problem, STALLED_SECONDS if patient else BACKOFF_MOST)

@@ -10,6 +10,8 @@ from podium.api.ledger_entry import EntryAction
 from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.engine.decide import decide
+from podium.engine.decision import ApplyTarget
+from podium.engine.observation import Problem, ProblemKind
 from podium.engine.steps import SOON
 from tests.unit.engine.iris import PINNED, TARGET, another, grown, moves, world
 
@@ -84,6 +86,33 @@ def test_an_operator_that_was_down_right_after_the_intent_goes_on(
     w.now += timedelta(hours=2)
     w.run()
     assert (w.alias, w.served(), w.phase) == ("3", {"3"}, "Promoted")
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+@pytest.mark.parametrize(
+    ("kind", "failed_after", "then"),
+    [
+        (ProblemKind.TRANSIENT, timedelta(seconds=-20), "Promoting"),
+        (ProblemKind.TRANSIENT, timedelta(seconds=1), "RollingBack"),
+        (ProblemKind.STALLED, timedelta(seconds=-20), "RollingBack"),
+    ],
+    ids=["no answer before", "no answer after", "refused before"],
+)
+def test_an_api_server_that_was_away_until_the_deadline_is_asked_once_more(
+    kind: ProblemKind, failed_after: timedelta, then: str, target: dict[str, object]
+) -> None:
+    w = grown(targets=[target])
+    w.register("3")
+    while not any(isinstance(a, ApplyTarget) for a in decide(w.observe(), w.now).actions):
+        w.step()
+    deadline = w.status.active and w.status.active.deadline
+    assert deadline is not None
+    met = Problem(kind, Reason.KUBERNETES_UNAVAILABLE, "the API server failed (503)")
+    seen = replace(w.observe(), action_problem=met, action_failed_at=deadline + failed_after)
+    decision = decide(seen, deadline + timedelta(seconds=2))
+    assert decision.status.active is not None and decision.status.active.phase == then
+    if then == "Promoting":
+        assert any(isinstance(a, ApplyTarget) for a in decision.actions)
 
 
 def test_a_variable_that_somebody_set_to_another_version_is_put_right() -> None:
