@@ -44,7 +44,7 @@ def act_before_persisting() -> Iterator[None]:
         decision = decide(ahead, now)
         name = Name(promotion.metadata.namespace, promotion.metadata.name)
         if decision.actions:
-            await self._act(name, promotion, ahead, decision, Memory())
+            await self._act(name, promotion, ahead, decision, Memory(), now)
         return await write_status(self, promotion, status)
 
     with (

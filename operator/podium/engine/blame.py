@@ -46,24 +46,26 @@ def of_rollout(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blam
 
 
 def _is_late(seen: Observation, attempt: AttemptStatus, now: datetime) -> bool:
-    if deadline_passed(seen, attempt, now):
+    over = deadline(seen, attempt)
+    if over is not None and now >= over:
         return True
     exceeded = any(t.observed and t.progress_deadline_exceeded for t in seen.targets)
-    return exceeded and not _has_the_time_again(seen, attempt, now)
+    again = _time_again(seen, attempt)
+    return exceeded and (again is None or now >= again)
 
 
-def deadline_passed(seen: Observation, attempt: AttemptStatus, now: datetime) -> bool:
-    """Whether a move took longer than progressDeadline. The registry's absence does not count."""
-    over = attempt.deadline is not None and now >= attempt.deadline
-    return over and not _has_the_time_again(seen, attempt, now)
+def deadline(seen: Observation, attempt: AttemptStatus) -> datetime | None:
+    """Until when a move may take. The registry's absence does not count."""
+    again = _time_again(seen, attempt)
+    return max(attempt.deadline, again) if attempt.deadline and again else attempt.deadline
 
 
-def _has_the_time_again(seen: Observation, attempt: AttemptStatus, now: datetime) -> bool:
-    """What needs a registry that was away meanwhile has the whole time once more."""
+def _time_again(seen: Observation, attempt: AttemptStatus) -> datetime | None:
+    """What needs a registry that was away meanwhile has the whole time once more, until then."""
     back_at = seen.registry_back_at
     if back_at is None or back_at <= attempt.phase_started_at:
-        return False
-    return now < back_at + seen.spec.rollout.progress_deadline.delta
+        return None
+    return back_at + seen.spec.rollout.progress_deadline.delta
 
 
 def _of_pods(

@@ -154,6 +154,14 @@ class LedgerState:
 
 
 @dataclass(frozen=True)
+class FailedTry:
+    """A change of a target that was refused, or of which no answer came."""
+
+    began: datetime  # the pass that tried it
+    problem: Problem
+
+
+@dataclass(frozen=True)
 class Observation:
     """Everything that `decide` may look at, besides the time."""
 
@@ -173,7 +181,7 @@ class Observation:
     staging_taken: bool = False  # another promotion holds stage Staging for this model
     rival: Problem | None = None  # an older promotion has the same alias, stage or Deployment
     action_problem: Problem | None = None  # what the last pass's action met with
-    action_failed_at: datetime | None = None  # when it met with that
+    failed_try: FailedTry | None = None  # the last one of this process
     unsettled: bool = False  # a write timed out and may still take effect: look, do not build
     rollout_slot: bool = True  # fewer rollouts run than --max-rollouts, or this is one of them
     candidate_since: datetime | None = None  # by the ledger of the alias that is the candidate

@@ -14,7 +14,7 @@ from podium.api.reasons import Reason
 from podium.engine import ledger, serving
 from podium.engine.attempts import end, entered, move_id, turn_back
 from podium.engine.awaiting_approval import validate_again_if_evidence_changed
-from podium.engine.blame import deadline_passed
+from podium.engine.blame import deadline
 from podium.engine.decision import ApplyTarget, Decision, SetAlias
 from podium.engine.observation import Observation, Problem, ProblemKind
 from podium.engine.steps import SLOWLY, SOON, Chain, act, blocked, first_decision, persist, wait
@@ -147,9 +147,7 @@ def _apply(
 ) -> Decision | None:
     if not missing:
         return None
-    why = _refusal(seen, attempt) or serving.target_problem(seen)
-    late = deadline_passed(seen, attempt, now)
-    if why and late and seen.spec.rollback.automatic:
+    if (why := _not_in_time(seen, attempt, now)) and seen.spec.rollback.automatic:
         return turn_back(
             seen, now, attempt, reason=Reason.PROGRESS_DEADLINE, message=why.message, hold=True
         )
@@ -158,13 +156,22 @@ def _apply(
     return act(seen, *missing)
 
 
-def _refusal(seen: Observation, attempt: AttemptStatus) -> Problem | None:
-    """What the last change of a target met with. An API server that gave no answer before the
-    deadline is asked once more: it may have been away, and the operator with it, until now."""
-    met, at = seen.action_problem, seen.action_failed_at
-    if met is None or met.kind is not ProblemKind.TRANSIENT or not (at and attempt.deadline):
-        return met
-    return met if at >= attempt.deadline else None
+def _not_in_time(seen: Observation, attempt: AttemptStatus, now: datetime) -> Problem | None:
+    """Why a target could not be changed by the deadline. An API server that gave no answer may
+    have been away until now, and the operator with it: it is asked after the deadline, too."""
+    over = deadline(seen, attempt)
+    if over is None or now < over:
+        return None
+    given_up = now >= over + seen.spec.rollout.progress_deadline.delta
+    found = serving.target_problem(seen)
+    if found and (found.kind is not ProblemKind.TRANSIENT or given_up):
+        return found
+    tried = seen.failed_try
+    if tried is None or tried.began < attempt.phase_started_at:
+        return None
+    if tried.problem.kind is ProblemKind.TRANSIENT and tried.began < over:
+        return None
+    return tried.problem
 
 
 def verify(seen: Observation, now: datetime) -> Decision | None:

@@ -26,6 +26,7 @@ from podium.engine.decision import Needs
 from podium.engine.needs import needs
 from podium.engine.observation import (
     Claim,
+    FailedTry,
     LedgerState,
     ModelState,
     Observation,
@@ -63,7 +64,7 @@ class PassMemory:
     """What the reconciler remembers of earlier passes over the same promotion."""
 
     action_problem: Problem | None = None
-    action_failed_at: datetime | None = None
+    failed_try: FailedTry | None = None
     unsettled: bool = False
     look_fresh: bool = False
     seen_since: float | None = None  # monotonic: what was read since then is fresh to this pass
@@ -101,7 +102,7 @@ class Gatherer:
             operator_version=__version__,
             decisions=self._cache.decisions(name),
             action_problem=memory.action_problem,
-            action_failed_at=memory.action_failed_at,
+            failed_try=memory.failed_try,
             unsettled=memory.unsettled,
             rival=rival_of(name, self._cache, self._registries),
             staging_taken=staging_taken(name, self._cache, self._registries),

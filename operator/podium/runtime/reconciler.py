@@ -27,7 +27,7 @@ from podium.cluster.resources import PodiumKind
 from podium.engine import ledger as ledgers
 from podium.engine.decide import decide
 from podium.engine.decision import Action, ApplyTarget, Decision, Event, EventType
-from podium.engine.observation import Observation, Problem, ProblemKind
+from podium.engine.observation import FailedTry, Observation, Problem, ProblemKind
 from podium.registry import errors as registry_errors
 from podium.registry.errors import RegistryError
 from podium.runtime import problems, unreadable
@@ -59,8 +59,8 @@ class Memory:
     """What is remembered of one promotion between passes; losing it costs only time."""
 
     problem: Problem | None = None
-    problem_at: datetime | None = None
     failed: Action | None = None
+    failed_try: FailedTry | None = None  # of a target
     retry_at: float = 0.0  # monotonic: that action is not tried again before
     failed_at: float = 0.0  # monotonic
     unsettled_until: float | None = None
@@ -194,7 +194,7 @@ class Reconciler:
         settling = memory.unsettled_until is not None
         unsettled = memory.unsettled_until is not None and began < memory.unsettled_until
         now = self._clock.now()
-        met = PassMemory(memory.problem, memory.problem_at, unsettled, settling, seen_since)
+        met = PassMemory(memory.problem, memory.failed_try, unsettled, settling, seen_since)
         seen = await self._gatherer.observe(promotion, self.signer, met, now)
         if settling and not unsettled and seen.registry_problem is None:
             memory.unsettled_until = None
@@ -206,7 +206,7 @@ class Reconciler:
             promotion = await self._write_status(promotion, status)
         await self._tell(promotion, decision.events)
         if decision.actions and not memory.waits(decision.actions, began):
-            pause = await self._act(name, promotion, seen, decision, memory)
+            pause = await self._act(name, promotion, seen, decision, memory, now)
             return promotion if pause is None else pause
         if decision.actions:
             return 0.0 if written else self._next_look(name, seen, decision, memory)
@@ -273,6 +273,7 @@ class Reconciler:
         seen: Observation,
         decision: Decision,
         memory: Memory,
+        began: datetime,
     ) -> float | None:
         """None: all actions were performed. Else the seconds until the next pass; what an action
         failed of is in `memory`, and is told by a pass at once."""
@@ -296,11 +297,15 @@ class Reconciler:
                 return self._soon(name, memory)
             except (registry_errors.AmbiguousWrite, cluster_errors.AmbiguousWrite) as error:
                 _log.warning("%s", error)
+                if isinstance(action, ApplyTarget):
+                    memory.failed_try = FailedTry(began, _problem_of(error))
                 memory.unsettled_until = self._clock.monotonic() + SETTLING_SECONDS
                 return self._soon(name, memory)
             except (ActionRefusedError, RegistryError, ClusterError) as error:
                 problem = _problem_of(error)
                 _log.warning("%s: %s", problem.reason.value, problem.message)
+                if isinstance(action, ApplyTarget) and not refused:
+                    memory.failed_try = FailedTry(began, problem)
                 away = refused and problem.kind is ProblemKind.TRANSIENT
                 if not refused:
                     self._remember(name, seen, memory, action, problem)
@@ -312,7 +317,7 @@ class Reconciler:
                     self._backoff.succeeded(name)
         if refused:
             return 0.0
-        memory.problem = memory.failed = None
+        memory.problem = memory.failed = memory.failed_try = None
         memory.retry_at = 0.0
         return None
 
@@ -341,7 +346,7 @@ class Reconciler:
     ) -> None:
         """The next pass puts the problem into status at once; what is decided with it waits."""
         memory.problem, memory.failed = problem, action
-        memory.problem_at, memory.failed_at = self._clock.now(), self._clock.monotonic()
+        memory.failed_at = self._clock.monotonic()
         patient = problem.kind is not ProblemKind.TRANSIENT
         # Also what a person must mend may have been one garbled answer.
         pause = self._pause(name, seen, problem, STALLED_SECONDS if patient else BACKOFF_MOST)

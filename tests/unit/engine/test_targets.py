@@ -1,7 +1,7 @@
 """Targets: which follow, which are restarted, what a bake counts of them, and what is put right."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -11,7 +11,7 @@ from podium.api.promotion_status import PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.engine.decide import decide
 from podium.engine.decision import ApplyTarget
-from podium.engine.observation import Problem, ProblemKind
+from podium.engine.observation import FailedTry, Observation, Problem, ProblemKind
 from podium.engine.steps import SOON
 from tests.unit.engine.iris import PINNED, TARGET, another, grown, moves, world
 
@@ -88,31 +88,68 @@ def test_an_operator_that_was_down_right_after_the_intent_goes_on(
     assert (w.alias, w.served(), w.phase) == ("3", {"3"}, "Promoted")
 
 
-@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
-@pytest.mark.parametrize(
-    ("kind", "failed_after", "then"),
-    [
-        (ProblemKind.TRANSIENT, timedelta(seconds=-20), "Promoting"),
-        (ProblemKind.TRANSIENT, timedelta(seconds=1), "RollingBack"),
-        (ProblemKind.STALLED, timedelta(seconds=-20), "RollingBack"),
-    ],
-    ids=["no answer before", "no answer after", "refused before"],
-)
-def test_an_api_server_that_was_away_until_the_deadline_is_asked_once_more(
-    kind: ProblemKind, failed_after: timedelta, then: str, target: dict[str, object]
-) -> None:
+SAID = "the API server failed (503)"
+AWAY = Problem(ProblemKind.TRANSIENT, Reason.KUBERNETES_UNAVAILABLE, SAID)
+REFUSED = Problem(ProblemKind.STALLED, Reason.FIELD_CONFLICT, "argocd owns it")
+BEFORE, AFTER = timedelta(seconds=-20), timedelta(seconds=1)
+
+
+def at_the_deadline(target: dict[str, object]) -> tuple[Observation, datetime]:
+    """An alias that has moved (by version: not yet), with a target that has not."""
     w = grown(targets=[target])
     w.register("3")
     while not any(isinstance(a, ApplyTarget) for a in decide(w.observe(), w.now).actions):
         w.step()
-    deadline = w.status.active and w.status.active.deadline
-    assert deadline is not None
-    met = Problem(kind, Reason.KUBERNETES_UNAVAILABLE, "the API server failed (503)")
-    seen = replace(w.observe(), action_problem=met, action_failed_at=deadline + failed_after)
-    decision = decide(seen, deadline + timedelta(seconds=2))
+    attempt = w.status.active
+    assert attempt is not None and attempt.deadline is not None
+    return w.observe(), attempt.deadline
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+@pytest.mark.parametrize(
+    ("problem", "tried", "then"),
+    [
+        (AWAY, None, "Promoting"),
+        (AWAY, BEFORE, "Promoting"),
+        (AWAY, AFTER, "RollingBack"),
+        (REFUSED, BEFORE, "RollingBack"),
+        (REFUSED, timedelta(hours=-1), "Promoting"),  # that was another move
+    ],
+    ids=["not asked", "away before", "away after", "refused before", "refused long ago"],
+)
+def test_an_api_server_that_was_away_until_the_deadline_is_asked_after_it(
+    problem: Problem, tried: timedelta | None, then: str, target: dict[str, object]
+) -> None:
+    """What another action met with says nothing of the target."""
+    seen, deadline = at_the_deadline(target)
+    now = deadline + timedelta(seconds=2)
+    last = FailedTry(deadline + tried, problem) if tried is not None else None
+    decision = decide(replace(seen, action_problem=problem, failed_try=last), now)
     assert decision.status.active is not None and decision.status.active.phase == then
-    if then == "Promoting":
-        assert any(isinstance(a, ApplyTarget) for a in decision.actions)
+    asks = any(isinstance(action, ApplyTarget) for action in decision.actions)
+    assert asks == (then == "Promoting")
+    if tried == BEFORE and problem is AWAY:
+        back = replace(seen, failed_try=FailedTry(deadline + AFTER, AWAY), registry_back_at=now)
+        decision = decide(back, now + timedelta(minutes=9))
+        assert any(isinstance(action, ApplyTarget) for action in decision.actions)
+
+
+@pytest.mark.parametrize(
+    ("problem", "late", "then"),
+    [
+        (AWAY, timedelta(0), "Promoting"),
+        (AWAY, timedelta(minutes=10), "RollingBack"),
+        (REFUSED, timedelta(0), "RollingBack"),
+    ],
+)
+def test_a_target_that_cannot_be_read_at_the_deadline_has_the_time_once_more(
+    problem: Problem, late: timedelta, then: str
+) -> None:
+    seen, deadline = at_the_deadline(TARGET)
+    unread = replace(seen, targets=(replace(seen.targets[0], problem=problem),))
+    decision = decide(unread, deadline + late)
+    assert decision.status.active is not None and decision.status.active.phase == then
+    assert not any(isinstance(action, ApplyTarget) for action in decision.actions)
 
 
 def test_a_variable_that_somebody_set_to_another_version_is_put_right() -> None:

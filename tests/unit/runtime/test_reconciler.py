@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,21 +12,22 @@ from podium.api.promotion import ModelPromotion
 from podium.api.reasons import Reason
 from podium.api.values import read
 from podium.cluster.client import KubernetesClient
-from podium.cluster.errors import Conflict
+from podium.cluster.errors import AmbiguousWrite, ApiUnavailable, Conflict
 from podium.engine.decision import ApplyTarget, Decision, SetAlias, TagVersion
-from podium.engine.observation import Observation, Problem, ProblemKind
+from podium.engine.observation import FailedTry, Observation, Problem, ProblemKind
 from podium.registry import RegistryClient
 from podium.runtime.cache import Cache
 from podium.runtime.connected import Connected
 from podium.runtime.gather import Gatherer
 from podium.runtime.keys import Name
 from podium.runtime.metrics import Metrics
-from podium.runtime.perform import ActionRefusedError, Performer
+from podium.runtime.perform import ActionRefusedError, PassEndedError, Performer
 from podium.runtime.reconciler import MANY_PASSES, PASSES_IN_A_TURN, Memory, Reconciler
 from podium.runtime.registries import Registries
 from tests.unit.runtime.test_cache import promotion
 
 Raw = Mapping[str, object]
+BEGAN = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 class Kube:
@@ -136,7 +138,7 @@ async def test_a_pass_that_ends_by_a_change_waits_also_while_a_problem_is_rememb
     memory = Memory(problem=problem, failed=move)
     reconciler._registries = cast(Registries, {})
     pause = await reconciler._act(
-        Name("a", "p"), parsed, seen, Decision(parsed.status, (move,)), memory
+        Name("a", "p"), parsed, seen, Decision(parsed.status, (move,)), memory, BEGAN
     )
     assert pause is not None and 0.9 <= pause <= 1.1
     assert memory.problem is problem and memory.failed is move
@@ -169,10 +171,45 @@ async def test_a_target_that_is_refused_keeps_no_other_one_waiting(
     seen = Observation(promotion=parsed, cluster_id="c", operator_version="0")
     memory, targets = Memory(), tuple(ApplyTarget(name, "2", "m") for name in "abc")
     decision = Decision(parsed.status, targets)
-    assert await reconciler._act(Name("a", "p"), parsed, seen, decision, memory) == 0.0
+    assert await reconciler._act(Name("a", "p"), parsed, seen, decision, memory, BEGAN) == 0.0
     assert "".join(asked) == tried
     assert memory.failed == targets[0] and memory.problem and memory.problem.kind is kind
     assert memory.retry_at - memory.failed_at < 1.2
+
+
+@pytest.mark.parametrize(
+    ("met", "failed"),
+    [
+        (AmbiguousWrite("no answer"), True),
+        (ApiUnavailable("503"), True),
+        (PassEndedError("the promotion changed meanwhile"), False),
+        (None, False),
+    ],
+    ids=["no answer", "refused", "not sent", "done"],
+)
+async def test_a_change_of_a_target_that_did_not_succeed_is_remembered_until_one_does(
+    monkeypatch: pytest.MonkeyPatch, met: Exception | None, failed: bool
+) -> None:
+    async def perform(_: Performer, action: ApplyTarget) -> None:
+        if met is not None:
+            raise met
+
+    monkeypatch.setattr(Performer, "perform", perform)
+    reconciler = _reconciler(Cache(), None)
+    reconciler._registries = cast(Registries, {})
+    parsed = read(ModelPromotion, promotion("p", 4), "p")
+    seen = Observation(promotion=parsed, cluster_id="c", operator_version="0")
+    before = FailedTry(BEGAN, Problem(ProblemKind.STALLED, Reason.FIELD_CONFLICT, "no"))
+    decision = Decision(parsed.status, (ApplyTarget("a", "2", "m"),))
+    later = BEGAN + timedelta(seconds=9)
+    for known in (None, before):
+        memory = Memory(failed_try=known)
+        await reconciler._act(Name("a", "p"), parsed, seen, decision, memory, later)
+        if failed:
+            assert memory.failed_try is not None and memory.failed_try.began == later
+            assert memory.failed_try.problem.reason is Reason.KUBERNETES_UNAVAILABLE
+        else:
+            assert memory.failed_try is (known if met else None)
 
 
 class Busy(Reconciler):
