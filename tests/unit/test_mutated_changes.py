@@ -2,13 +2,17 @@
 
 import re
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.faults.mutated import bases, cases, oracle
 from tests.faults.mutated.api import Answer
 from tests.faults.mutated.changes import PLURALS, Moment, changes_of, fields_of, schema_of
+from tests.faults.mutated.scene import Scene
 from tests.faults.mutated.slot import Counts
+from tests.faults.world import State
 
 VALID = {
     "ModelPromotion": list(bases.PROMOTIONS.values()),
@@ -79,3 +83,78 @@ def test_metrics_are_summed_over_their_labels() -> None:
         "podium_reconcile_seconds_count 12.0\npodium_reconcile_errors_total 0.0\n"
     )
     assert Counts.of(page) == Counts(passes=12, unexpected=0, kubernetes=7, registry=0)
+
+
+GATE = {"name": "accuracy", "metric": {"key": "accuracy", "bound": {"min": "0.9"}}}
+SPEC = {
+    "candidate": {"latest": {}},
+    "gates": [GATE],
+    "targets": [{"deployment": {"name": "api"}, "modelSource": {"type": "Version"}}],
+}
+SCENE = cast(
+    Scene,
+    SimpleNamespace(
+        world=SimpleNamespace(model="churn"),
+        metrics=lambda version: {"accuracy": 0.5 if version == "2" else 0.95},
+    ),
+)
+
+
+def state(
+    ready: str = "True", champion: str = "3", target: str = "3", alias: str = "3", **other: str
+) -> State:
+    """Three versions, of which 2 is bad and 3 the champion."""
+    phase, variable = other.get("phase", "Promoted"), other.get("variable", target)
+    entry = {"seq": 1, "alias": "champion", "action": "PromoteIntent", "to": other.get("to", "3")}
+    status = {
+        "champion": {"version": champion},
+        "attempt": {"phase": phase},
+        "history": [entry],
+        "conditions": [
+            {"type": "Ready", "status": ready, "reason": "ChampionServed"},
+            {"type": "Stalled", "status": "False", "reason": other.get("stalled", "UpToDate")},
+        ],
+    }
+    container = {"name": "s", "env": [{"name": "MODEL_URI", "value": f"models:/churn/{variable}"}]}
+    template = {
+        "metadata": {"annotations": {"podium.dev/model-version": target}},
+        "spec": {"containers": [container]},
+    }
+    version: dict[str, Any] = {"status": "READY", "current_stage": "None"}
+    return State(
+        promotion={"spec": SPEC, "status": status},
+        deployments={other.get("deployment", "api"): {"spec": {"template": template}}},
+        pods=(),
+        model={"aliases": [{"alias": "champion", "version": alias}]},
+        versions=dict.fromkeys("123", version),
+    )
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        state(),
+        state(ready="False", champion="1", alias="1", target="1"),  # 3 is on its way
+        state(ready="False", champion="1", target="3"),  # that one may be chosen
+        state(ready="False", phase="Promoting", target="2"),  # not at rest: see `_forbidden_moves`
+        state(champion="1", alias="1", target="1", stalled="CandidateBlocked"),
+    ],
+)
+def test_what_agrees(fine: State) -> None:
+    assert not oracle.disagreements(SCENE, fine, [SPEC])
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (state(alias="1"), "the alias is at 1"),
+        (state(target="1"), "Deployment api says version 1"),
+        (state(variable="1"), "MODEL_URI of api is"),
+        (state(deployment="other"), "there is no Deployment api"),
+        (state(champion="1", alias="1", target="1"), "the spec chooses 3, 1 is served"),
+        (state(to="2"), "I1: ledger entry 1 promotes 2"),
+        (state(ready="False", target="2"), "Deployment api was left at version 2"),
+    ],
+)
+def test_what_does_not_agree_is_said(bad: State, says: str) -> None:
+    assert any(says in said for said in oracle.disagreements(SCENE, bad, [SPEC]))
