@@ -157,6 +157,7 @@ class LedgerState:
 class FailedTry:
     """A change of a target that was refused, or of which no answer came."""
 
+    target: str
     began: datetime  # the pass that tried it
     problem: Problem
 

@@ -147,7 +147,7 @@ def _apply(
 ) -> Decision | None:
     if not missing:
         return None
-    if (why := _not_in_time(seen, attempt, now)) and seen.spec.rollback.automatic:
+    if (why := _not_in_time(seen, attempt, missing, now)) and seen.spec.rollback.automatic:
         return turn_back(
             seen, now, attempt, reason=Reason.PROGRESS_DEADLINE, message=why.message, hold=True
         )
@@ -156,7 +156,9 @@ def _apply(
     return act(seen, *missing)
 
 
-def _not_in_time(seen: Observation, attempt: AttemptStatus, now: datetime) -> Problem | None:
+def _not_in_time(
+    seen: Observation, attempt: AttemptStatus, missing: tuple[ApplyTarget, ...], now: datetime
+) -> Problem | None:
     """Why a target could not be changed by the deadline. An API server that gave no answer may
     have been away until now, and the operator with it: it is asked after the deadline, too."""
     over = deadline(seen, attempt)
@@ -169,6 +171,8 @@ def _not_in_time(seen: Observation, attempt: AttemptStatus, now: datetime) -> Pr
     tried = seen.failed_try
     if tried is None or tried.began < attempt.phase_started_at:
         return None
+    if tried.target not in {each.target for each in missing}:
+        return None  # it took effect after all
     if tried.problem.kind is ProblemKind.TRANSIENT and tried.began < over:
         return None
     return tried.problem

@@ -298,14 +298,14 @@ class Reconciler:
             except (registry_errors.AmbiguousWrite, cluster_errors.AmbiguousWrite) as error:
                 _log.warning("%s", error)
                 if isinstance(action, ApplyTarget):
-                    memory.failed_try = FailedTry(began, _problem_of(error))
+                    memory.failed_try = FailedTry(action.target, began, _problem_of(error))
                 memory.unsettled_until = self._clock.monotonic() + SETTLING_SECONDS
                 return self._soon(name, memory)
             except (ActionRefusedError, RegistryError, ClusterError) as error:
                 problem = _problem_of(error)
                 _log.warning("%s: %s", problem.reason.value, problem.message)
                 if isinstance(action, ApplyTarget) and not refused:
-                    memory.failed_try = FailedTry(began, problem)
+                    memory.failed_try = FailedTry(action.target, began, problem)
                 away = refused and problem.kind is ProblemKind.TRANSIENT
                 if not refused:
                     self._remember(name, seen, memory, action, problem)

@@ -123,15 +123,35 @@ def test_an_api_server_that_was_away_until_the_deadline_is_asked_after_it(
     """What another action met with says nothing of the target."""
     seen, deadline = at_the_deadline(target)
     now = deadline + timedelta(seconds=2)
-    last = FailedTry(deadline + tried, problem) if tried is not None else None
+    last = FailedTry("api", deadline + tried, problem) if tried is not None else None
     decision = decide(replace(seen, action_problem=problem, failed_try=last), now)
     assert decision.status.active is not None and decision.status.active.phase == then
     asks = any(isinstance(action, ApplyTarget) for action in decision.actions)
     assert asks == (then == "Promoting")
     if tried == BEFORE and problem is AWAY:
-        back = replace(seen, failed_try=FailedTry(deadline + AFTER, AWAY), registry_back_at=now)
+        late = FailedTry("api", deadline + AFTER, AWAY)
+        back = replace(seen, failed_try=late, registry_back_at=now)
         decision = decide(back, now + timedelta(minutes=9))
         assert any(isinstance(action, ApplyTarget) for action in decision.actions)
+
+
+def test_of_two_targets_the_one_whose_change_took_effect_is_not_held_against_the_other() -> None:
+    """The answer was lost, after the deadline; the change itself was not."""
+    w = grown(targets=[TARGET, {**TARGET, "name": "second", "deployment": {"name": "second"}}])
+    w.put_deployment("second")
+    w.run()
+    w.register("3")
+    while len([a for a in decide(w.observe(), w.now).actions if isinstance(a, ApplyTarget)]) < 2:
+        w.step()
+    seen, attempt = w.observe(), w.status.active
+    assert attempt is not None and attempt.deadline is not None
+    late = attempt.deadline + AFTER
+    met = replace(seen, failed_try=FailedTry("api", late, AWAY))
+    api = replace(seen.targets[0], model_version="3", move_id=attempt.move_id)
+    decision = decide(replace(met, targets=(api, seen.targets[1])), late + AFTER)
+    assert [a.target for a in decision.actions if isinstance(a, ApplyTarget)] == ["second"]
+    decision = decide(met, late + AFTER)
+    assert decision.status.active is not None and decision.status.active.phase == "RollingBack"
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ async def test_a_change_of_a_target_that_did_not_succeed_is_remembered_until_one
     reconciler._registries = cast(Registries, {})
     parsed = read(ModelPromotion, promotion("p", 4), "p")
     seen = Observation(promotion=parsed, cluster_id="c", operator_version="0")
-    before = FailedTry(BEGAN, Problem(ProblemKind.STALLED, Reason.FIELD_CONFLICT, "no"))
+    before = FailedTry("a", BEGAN, Problem(ProblemKind.STALLED, Reason.FIELD_CONFLICT, "no"))
     decision = Decision(parsed.status, (ApplyTarget("a", "2", "m"),))
     later = BEGAN + timedelta(seconds=9)
     for known in (None, before):
@@ -207,6 +207,7 @@ async def test_a_change_of_a_target_that_did_not_succeed_is_remembered_until_one
         await reconciler._act(Name("a", "p"), parsed, seen, decision, memory, later)
         if failed:
             assert memory.failed_try is not None and memory.failed_try.began == later
+            assert memory.failed_try.target == "a"
             assert memory.failed_try.problem.reason is Reason.KUBERNETES_UNAVAILABLE
         else:
             assert memory.failed_try is (known if met else None)
