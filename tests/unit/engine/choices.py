@@ -125,6 +125,7 @@ ALSO_SEEN = st.fixed_dictionaries(
         "unsettled": st.just(True),
         "action_problem": st.sampled_from(REFUSALS),
         "registry_back_at": st.none(),
+        "failed_try": st.sampled_from(REFUSALS),
     },
 ).filter(lambda seen: len(seen) < 3)
 SECONDS = [-3600, -3, 1, 20, 45, 700, 4000]

@@ -9,6 +9,7 @@ import os
 from dataclasses import replace as replaced
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import hypothesis.strategies as st
 import pytest
@@ -29,7 +30,7 @@ from podium.api.promotion import Stage
 from podium.api.promotion_status import Origin, PromotionStatus, Verdict
 from podium.engine import ledger
 from podium.engine.decision import Decision
-from podium.engine.observation import Claim, Observation, Problem, VersionState
+from podium.engine.observation import Claim, FailedTry, Observation, Problem, VersionState
 from tests.unit.engine.choices import (
     ALSO_SEEN,
     BY_PEOPLE,
@@ -298,6 +299,9 @@ class Wild(RuleBasedStateMachine):
         self.w.also_seen = data.draw(ALSO_SEEN)
         if "registry_back_at" in self.w.also_seen:
             self.w.also_seen = {"registry_back_at": self.w.now}
+        if problem := self.w.also_seen.get("failed_try"):
+            tried = FailedTry(data.draw(NAMES), self.w.now, cast(Problem, problem))
+            self.w.also_seen = {"failed_try": tried}
         self.run(passes)
         self.w.also_seen = {}
 

@@ -1,19 +1,22 @@
 """Targets: which follow, which are restarted, what a bake counts of them, and what is put right."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import product
 
 import pytest
 
 from podium.api.decision import DecisionAction
 from podium.api.ledger_entry import EntryAction
-from podium.api.promotion_status import PromotionStatus, Verdict
+from podium.api.promotion_status import AttemptStatus, PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.engine.decide import decide
 from podium.engine.decision import ApplyTarget
 from podium.engine.observation import FailedTry, Observation, Problem, ProblemKind
 from podium.engine.steps import SOON
 from tests.unit.engine.iris import PINNED, TARGET, another, grown, moves, world
+from tests.unit.engine.oracle.judge import judge
 
 
 def test_a_target_that_is_added_in_mid_rollout_follows() -> None:
@@ -135,23 +138,56 @@ def test_an_api_server_that_was_away_until_the_deadline_is_asked_after_it(
         assert any(isinstance(action, ApplyTarget) for action in decision.actions)
 
 
-def test_of_two_targets_the_one_whose_change_took_effect_is_not_held_against_the_other() -> None:
-    """The answer was lost, after the deadline; the change itself was not."""
-    w = grown(targets=[TARGET, {**TARGET, "name": "second", "deployment": {"name": "second"}}])
-    w.put_deployment("second")
+def _of_two_targets() -> tuple[Observation, AttemptStatus, datetime]:
+    """An alias that has moved, with two targets that have not."""
+    w = grown(targets=[TARGET, another(TARGET, "web")])
+    w.put_deployment("web")
     w.run()
     w.register("3")
     while len([a for a in decide(w.observe(), w.now).actions if isinstance(a, ApplyTarget)]) < 2:
         w.step()
-    seen, attempt = w.observe(), w.status.active
+    attempt = w.status.active
     assert attempt is not None and attempt.deadline is not None
-    late = attempt.deadline + AFTER
+    return w.observe(), attempt, attempt.deadline
+
+
+def test_of_two_targets_the_one_whose_change_took_effect_is_not_held_against_the_other() -> None:
+    """The answer was lost, after the deadline; the change itself was not."""
+    seen, attempt, deadline = _of_two_targets()
+    late = deadline + AFTER
     met = replace(seen, failed_try=FailedTry("api", late, AWAY))
     api = replace(seen.targets[0], model_version="3", move_id=attempt.move_id)
     decision = decide(replace(met, targets=(api, seen.targets[1])), late + AFTER)
-    assert [a.target for a in decision.actions if isinstance(a, ApplyTarget)] == ["second"]
+    assert [a.target for a in decision.actions if isinstance(a, ApplyTarget)] == ["web"]
     decision = decide(met, late + AFTER)
     assert decision.status.active is not None and decision.status.active.phase == "RollingBack"
+
+
+def test_a_move_is_taken_back_only_when_the_oracle_agrees() -> None:
+    """Whatever was tried, of which target and when, and whatever can be read of it."""
+    seen, attempt, deadline = _of_two_targets()
+    ends = Counter[str]()
+    problems = (None, AWAY, REFUSED)
+    seconds = [timedelta(seconds=s) for s in (-3600, -20, 0, 5, 700)]
+    for follows, unread, tried, met, at, late in product(
+        (None, "api", "web"), problems, ("api", "web"), problems, seconds, seconds[1:]
+    ):
+        now = deadline + late
+        if at > late:
+            continue
+        targets = tuple(
+            replace(each, model_version="3", move_id=attempt.move_id)
+            if each.name == follows
+            else replace(each, problem=unread)
+            for each in seen.targets
+        )
+        last = FailedTry(tried, deadline + at, met) if met else None
+        case = replace(seen, targets=targets, failed_try=last)
+        decision = decide(case, now)
+        judge(case, now, decision)
+        assert decision.status.active is not None
+        ends[decision.status.active.phase] += 1
+    assert min(ends["Promoting"], ends["RollingBack"]) > 100, ends
 
 
 @pytest.mark.parametrize(

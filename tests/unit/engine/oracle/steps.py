@@ -5,8 +5,9 @@ from podium.api.decision import DecisionAction
 from podium.api.ledger_entry import LedgerEntry
 from podium.api.promotion import AliasDriftPolicy, ModelSourceType, Stage, WhenUnknown
 from podium.api.promotion_status import Origin
+from podium.api.reasons import Reason
 from podium.engine.digests import digest
-from podium.engine.observation import Observation, PodState
+from podium.engine.observation import Observation, PodState, ProblemKind
 from tests.unit.engine.oracle.case import (
     BACK,
     GOOD,
@@ -182,6 +183,33 @@ def blames_with_care(c: Case) -> None:
             assert mine == attempt.templates, "blames it for a template that somebody changed"
 
 
+def takes_a_move_back_only_for_what_cannot_follow(c: Case) -> None:
+    """In Promoting, at the deadline, and for a target that does not carry the move. An API server
+    that gave no answer may have been away: it is asked after the deadline, too."""
+    attempt = c.attempt
+    if c.restored or attempt is None or attempt.phase is not P.PROMOTING or not attempt.deadline:
+        return
+    for entry in c.added(A.ROLLBACK_INTENT):
+        if not entry.reason.startswith(Reason.PROGRESS_DEADLINE):
+            continue
+        assert c.seen.spec.rollback.automatic and c.now >= attempt.deadline, "not yet"
+        missing = {
+            name
+            for name, state in states(c.seen).items()
+            if state.problem or not carries(c.seen, name, attempt.version, attempt.move_id)
+        }
+        tried = c.seen.failed_try
+        if tried and tried.target in missing and tried.began >= attempt.phase_started_at:
+            clear = tried.problem.kind is not ProblemKind.TRANSIENT
+            if clear or tried.began >= attempt.deadline:
+                continue
+        given_time = c.now >= attempt.deadline + c.seen.spec.rollout.progress_deadline.delta
+        unread = [state.problem for state in c.seen.targets if state.problem]
+        assert any(p.kind is not ProblemKind.TRANSIENT or given_time for p in unread), (
+            "takes a move back that every target can follow"
+        )
+
+
 def _at_fault(pod: PodState) -> bool:
     bad = pod.failed or pod.restarts > 0 or (pod.started and not pod.ready)
     return bad and not pod.disrupted and not pod.terminating
@@ -351,6 +379,7 @@ STEPS: tuple[Rule, ...] = (
     counts_people_who_may_agree,
     voids_approvals_with_the_evidence,
     blames_with_care,
+    takes_a_move_back_only_for_what_cannot_follow,
     goes_back_to_what_may_serve,
     goes_to_the_last_good_one,
     believes_outcomes_only_when_seen,
