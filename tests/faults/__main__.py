@@ -26,11 +26,22 @@ from testbed import cluster as testbed_cluster
 from testbed.mlflow import MlflowServer
 from tests.conftest import with_crds
 from tests.faults import harness
+from tests.faults.arguments import positive
 from tests.faults.breaks import BREAKS, caught
 from tests.faults.fault import Fault
 from tests.faults.harness import Outcome
 from tests.faults.relay import Servers
-from tests.faults.results import Case, Recording, Result, Results, Word, grouped, summary, table
+from tests.faults.results import (
+    Case,
+    Recording,
+    Result,
+    Results,
+    ResultsError,
+    Word,
+    grouped,
+    summary,
+    table,
+)
 from tests.faults.stories import STORIES
 from tests.kubectl import Kubectl
 
@@ -53,20 +64,23 @@ def arguments() -> argparse.Namespace:
     what.add_argument("--call", default="", help="only calls with this in their name")
     what.add_argument("--writes", action="store_true", help="only calls that write")
     what.add_argument("--reads", action="store_true", help="only calls that read")
-    what.add_argument("--cases", type=int, help="so many of each story's, drawn by --seed")
+    what.add_argument("--cases", type=positive, help="so many of each story's, drawn by --seed")
     what.add_argument("--seed", type=int, default=0)
     help_of_break = "break the operator on purpose; ends with 1 when nothing is found"
     what.add_argument("--break", dest="breaks", choices=sorted(BREAKS), help=help_of_break)
     how = parser.add_argument_group("how")
-    how.add_argument("--at-once", type=int, default=AT_ONCE, help="so many trials")
-    how.add_argument("--together", type=int, default=TOGETHER, help="so many calls in a trial")
+    how.add_argument("--at-once", type=positive, default=AT_ONCE, help="so many trials")
+    how.add_argument("--together", type=positive, default=TOGETHER, help="so many calls in a trial")
     how.add_argument("--resume", type=Path, metavar="FILE", help="keep results, and go on with it")
     how.add_argument("--minutes", type=float, help="begin no case after so long")
     how.add_argument("--table", action="store_true", help="print the results of --resume, no more")
     how.add_argument("--name", default="faults", help="of the test bed's cluster")
     how.add_argument("--mlflow", metavar="URI", help="a server of yours instead of a new one")
     how.add_argument("--logs", type=Path, help="where the operator's log of a violation goes")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.table and not (given.resume and given.resume.is_file()):
+        parser.error("--table needs --resume with the file of an earlier run")
+    return given
 
 
 @contextlib.contextmanager
@@ -212,7 +226,11 @@ def verdict(
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end too
     given = arguments()
-    results = Results(given.resume)
+    try:
+        results = Results(given.resume)
+    except (ResultsError, OSError, UnicodeDecodeError) as error:
+        print(f"--resume: {error}", file=sys.stderr)
+        return 2
     broken: list[str] = []
     left = 0
     if not given.table:

@@ -23,6 +23,7 @@ from rich.table import Table
 from testbed import cluster as testbed_cluster
 from testbed.mlflow import MlflowServer
 from tests.conftest import with_crds
+from tests.faults.arguments import positive
 from tests.faults.failover import TARGET_SECONDS, Failover, Kind, Plan, Result, plan, run
 from tests.faults.harness import NOTICED_SECONDS
 from tests.faults.relay import Servers
@@ -36,9 +37,9 @@ console = Console(width=None if sys.stdout.isatty() else 160)
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make failovers", description=__doc__)
-    parser.add_argument("-n", "--number", type=int, default=100, help="how many failovers")
+    parser.add_argument("-n", "--number", type=positive, default=100, help="how many failovers")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pairs", type=int, default=3, help="operators at once, by two")
+    parser.add_argument("--pairs", type=positive, default=3, help="operators at once, by two")
     parser.add_argument("--cluster", default="failover", help="name of the test bed's cluster")
     parser.add_argument("--json", type=Path, help="where each failover is written down")
     return parser.parse_args()

@@ -121,9 +121,14 @@ class Recording:
         ]
 
 
+class ResultsError(Exception):
+    """A file that is none of ours."""
+
+
 @dataclass
 class Results:
-    """Those of a file, and of this run, which adds to it. Without a file only of this run."""
+    """Those of a file, and of this run, which adds to it. Without a file only of this run. Raises
+    ResultsError, and OSError."""
 
     path: Path | None
     recordings: dict[str, Recording] = field(default_factory=dict)
@@ -131,8 +136,7 @@ class Results:
 
     def __post_init__(self) -> None:
         if self.path is not None and self.path.exists():
-            for line in self.path.read_text().splitlines():
-                self._read(json.loads(line))
+            self._read_all(self.path)
 
     def recorded(self, story: str, recording: Recording) -> None:
         self.recordings[story] = recording
@@ -175,6 +179,18 @@ class Results:
         if self.path is not None:
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
+
+    def _read_all(self, path: Path) -> None:
+        """A last line that was cut off with the run is dropped, and played anew."""
+        lines = path.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            path.write_text("".join(lines[:-1]))
+            del lines[-1]
+        for number, line in enumerate(lines, 1):
+            try:
+                self._read(json.loads(line))
+            except (ValueError, LookupError, TypeError) as error:
+                raise ResultsError(f"{path}, line {number}: no result ({error})") from error
 
     def _read(self, line: dict[str, Any]) -> None:
         if "recorded" in line:

@@ -4,8 +4,9 @@ but two small ones on loopback."""
 import asyncio
 import contextlib
 import json
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from podium.api.ledger_entry import EntryAction, LedgerEntry
 from podium.engine import attempts, ledger
 from podium.runtime.perform import Performer
 from podium.runtime.reconciler import Reconciler
+from tests.faults import __main__ as faults
 from tests.faults import harness, invariants
 from tests.faults import proxy as proxies
 from tests.faults.__main__ import Run, arguments, play, verdict
@@ -34,6 +36,7 @@ from tests.faults.process import SEAT_HEADER
 from tests.faults.proxy import Proxy
 from tests.faults.relay import Servers
 from tests.faults.results import Case, Recording, Result, Results, Word, grouped, summary
+from tests.faults.schedules import __main__ as schedules
 from tests.faults.schedules.__main__ import Told, Total
 from tests.faults.stories import STORIES
 from tests.faults.world import State, World
@@ -499,6 +502,68 @@ async def test_a_pinned_container_serves_its_version() -> None:
     pinned = pod(0, [{"name": "MODEL_URI", "value": "models:/churn/2"}])
     await containers.saw(pinned)
     assert not containers.strangers(state("2", pinned))
+
+
+def test_a_result_that_was_cut_off_is_played_again(tmp_path: Path) -> None:
+    """SIGKILL in the middle of its line; what follows must not be written onto it."""
+    kept, first, second = (
+        tmp_path / "results",
+        Case("rejected", SET_ALIAS, Fault.LOST),
+        Case("rejected", SET_ALIAS, Fault.HANG),
+    )
+    Results(kept).add(Result(first, Word.HELD, 1.0))
+    whole = kept.read_text()
+    kept.write_text(whole + whole[: len(whole) // 2])
+    again = Results(kept)
+    assert list(again.of) == [first]
+    again.add(Result(second, Word.HELD, 1.0))
+    assert list(Results(kept).of) == [first, second]
+
+
+@pytest.mark.parametrize("text", ["garbage{", "[1]", "{}", '{"case": 1}', "null"])
+def test_a_file_of_something_else_is_named(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "results"
+    kept.write_text(f"{text}\n")
+    monkeypatch.setattr(sys, "argv", ["faults", "--table", "--resume", str(kept)])
+    assert faults.main() == 2
+    assert f"--resume: {kept}, line 1: no result" in capsys.readouterr().err
+    assert kept.read_text() == f"{text}\n"
+
+
+@pytest.mark.parametrize(
+    ("main", "given"),
+    [
+        (faults.main, ["--cases", "0"]),
+        (faults.main, ["--table"]),
+        (faults.main, ["--table", "--resume", "of-nothing"]),
+        (schedules.main, ["--count", "0"]),
+        (schedules.main, ["--count", "-5"]),
+        (schedules.main, ["--at-once", "0"]),
+        (schedules.main, ["--seed", "abc"]),
+        (schedules.main, ["--seed", "1", "--real", "--shrink"]),
+    ],
+)
+def test_what_plays_nothing_is_refused(
+    main: Callable[[], int], given: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["faults", *given])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+
+
+def test_schedules_that_were_interrupted_are_not_good(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> Iterator[schedules.Told]:
+        yield schedules.Told("0", "chain", [], [], [], 1.0, 1.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(schedules, "_all", interrupted)
+    assert schedules.many(range(10), schedules.Drawn(), 1) == schedules.INTERRUPTED
+    assert "interrupted: 9 more were not played" in capsys.readouterr().out
 
 
 def test_results_are_read_back(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 
 from podium.api.promotion_status import AttemptStatus
 from podium.api.reasons import Reason
-from podium.engine.observation import Observation, PodState
-from podium.engine.serving import templates
+from podium.engine.observation import Observation, PodState, Problem, ProblemKind
+from podium.engine.serving import target_problem, templates
 
 # Once may be the race of a start (a sidecar, a dependency) that the kubelet's immediate restart
 # wins. A second failure is what kubectl calls CrashLoopBackOff: waiting longer helps nobody.
@@ -35,6 +35,8 @@ def of_rollout(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blam
     crashing = any(_spoilt(pod, back_at) and pod.exits >= CRASH_LOOP for pod in pods)
     if not crashing and not _is_late(seen, attempt, now):
         return None
+    if problem := target_problem(seen):
+        return _of_unread(problem, pods, back_at, asked_long_enough(seen, attempt, now))
     if attempt.templates is not None and templates(seen) != attempt.templates:
         return Blame(
             False,
@@ -43,6 +45,20 @@ def of_rollout(seen: Observation, attempt: AttemptStatus, now: datetime) -> Blam
         )
     trouble = next((t.trouble for t in seen.targets if t.trouble), None)
     return _of_pods(pods, trouble, back_at)
+
+
+def _of_unread(
+    problem: Problem, pods: tuple[PodState, ...], back_at: datetime | None, long_enough: bool
+) -> Blame | None:
+    """A target that cannot be read may have rolled out; and whether its template is the same, so
+    that a version is at fault, nobody knows."""
+    if problem.kind is ProblemKind.TRANSIENT and not long_enough:
+        return None
+    if failed := [pod for pod in pods if _spoilt(pod, back_at)]:
+        return Blame(
+            False, Reason.CONTAINER_FAILED, f"{_failure(failed[0])}; besides, {problem.message}"
+        )
+    return Blame(False, Reason.PROGRESS_DEADLINE, problem.message)
 
 
 def _is_late(seen: Observation, attempt: AttemptStatus, now: datetime) -> bool:
@@ -58,6 +74,13 @@ def deadline(seen: Observation, attempt: AttemptStatus) -> datetime | None:
     """Until when a move may take. The registry's absence does not count."""
     again = _time_again(seen, attempt)
     return max(attempt.deadline, again) if attempt.deadline and again else attempt.deadline
+
+
+def asked_long_enough(seen: Observation, attempt: AttemptStatus, now: datetime) -> bool:
+    """Whether an API server that gave no answer has had the whole time once more. It may have been
+    away until the deadline, and the operator with it: it is asked after that, too."""
+    over = deadline(seen, attempt)
+    return over is not None and now >= over + seen.spec.rollout.progress_deadline.delta
 
 
 def _time_again(seen: Observation, attempt: AttemptStatus) -> datetime | None:

@@ -69,11 +69,11 @@ def _expected(seen: Observation, attempt: AttemptStatus) -> frozenset[str | None
     goal = attempt.rollback.to if attempt.rollback else attempt.version
     move = attempt.rollback.move_id if attempt.rollback else attempt.move_id
     expected: set[str | None]
-    asked = bool(move) and serving.asks_alias(seen, goal, move or "")
-    if asked:
+    if move and serving.asks_alias(seen, goal, move):
         expected = {goal}  # elsewhere, its pods would load another version than they stand for
     elif attempt.rollback:
-        # None: MLflow deletes an alias with its version, also that of an earlier destination.
+        # None: a revert may start from a deleted alias; and MLflow deletes an alias with its
+        # version, also that of an earlier destination.
         expected = {attempt.version, attempt.previous, attempt.rollback.to, None}
     elif attempt.origin is Origin.ADOPT:
         expected = {attempt.version, *({attempt.previous} if attempt.move_id else ())}
@@ -81,10 +81,8 @@ def _expected(seen: Observation, attempt: AttemptStatus) -> frozenset[str | None
         expected = {attempt.previous}
     else:
         expected = {attempt.previous, attempt.version}
-    # MLflow deletes an alias with its version. And a revert may start from a deleted alias.
-    deleted = any(version and seen.version(version) is None for version in expected)
-    if deleted or (attempt.origin is Origin.DRIFT and not asked):
-        expected.add(None)
+    if any(version and seen.version(version) is None for version in expected):
+        expected.add(None)  # MLflow deletes an alias with its version
     return frozenset(expected)
 
 

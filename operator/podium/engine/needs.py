@@ -29,12 +29,12 @@ def needs(seen: Observation, now: datetime) -> Needs:
             pods=attempt.phase in _WATCHED,
             gates_for=attempt.version if judged else None,
         )
-    if not well(seen):
+    if not well(seen, now):
         return Needs(fresh=True, versions=True)
     return Needs()
 
 
-def well(seen: Observation) -> bool:
+def well(seen: Observation, now: datetime) -> bool:
     """Whether the cached view shows nothing to do."""
     status = seen.status
     if seen.registry_problem or seen.model is None or seen.decisions or not status.champion:
@@ -55,6 +55,8 @@ def well(seen: Observation) -> bool:
     ):
         return False
     if stages.next_transition(seen, status.champion.version, at_rest=True) or tags.missing(seen):
+        return False
+    if stages.undo_late_staging(seen, now):
         return False
     if came_good(seen):
         return False

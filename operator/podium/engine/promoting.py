@@ -14,7 +14,7 @@ from podium.api.reasons import Reason
 from podium.engine import ledger, serving
 from podium.engine.attempts import end, entered, move_id, turn_back
 from podium.engine.awaiting_approval import validate_again_if_evidence_changed
-from podium.engine.blame import deadline
+from podium.engine.blame import asked_long_enough, deadline
 from podium.engine.decision import ApplyTarget, Decision, SetAlias
 from podium.engine.observation import Observation, Problem, ProblemKind
 from podium.engine.steps import SLOWLY, SOON, Chain, act, blocked, first_decision, persist, wait
@@ -159,14 +159,13 @@ def _apply(
 def _not_in_time(
     seen: Observation, attempt: AttemptStatus, missing: tuple[ApplyTarget, ...], now: datetime
 ) -> Problem | None:
-    """Why a target could not be changed by the deadline. An API server that gave no answer may
-    have been away until now, and the operator with it: it is asked after the deadline, too."""
+    """Why a target could not be changed by the deadline."""
     over = deadline(seen, attempt)
     if over is None or now < over:
         return None
-    given_up = now >= over + seen.spec.rollout.progress_deadline.delta
     found = serving.target_problem(seen)
-    if found and (found.kind is not ProblemKind.TRANSIENT or given_up):
+    transient = found is not None and found.kind is ProblemKind.TRANSIENT
+    if found and (not transient or asked_long_enough(seen, attempt, now)):
         return found
     tried = seen.failed_try
     if tried is None or tried.began < attempt.phase_started_at:

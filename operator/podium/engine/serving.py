@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from podium.api.promotion import ModelSourceType, Target
 from podium.engine.decision import ApplyTarget
 from podium.engine.digests import digest
-from podium.engine.observation import Observation, PodState, Problem, TargetState
+from podium.engine.observation import Observation, PodState, Problem, ProblemKind, TargetState
 
 CLOCK_SLACK = timedelta(seconds=5)  # nodes' clocks and ours
 
@@ -62,7 +62,9 @@ def to_apply(
 
 
 def target_problem(seen: Observation) -> Problem | None:
-    return next((state.problem for state in seen.targets if state.problem), None)
+    """Why a target cannot be read or changed. What ends by itself comes last."""
+    problems = (state.problem for state in seen.targets if state.problem)
+    return min(problems, key=lambda it: it.kind is ProblemKind.TRANSIENT, default=None)
 
 
 def rolled_out(seen: Observation, version: str, move_id: str) -> bool:

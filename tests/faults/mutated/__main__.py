@@ -22,6 +22,7 @@ from rich.table import Table
 from testbed import cluster as testbed_cluster
 from testbed.mlflow import MlflowServer
 from tests.conftest import is_up, with_crds
+from tests.faults.arguments import positive
 from tests.faults.mutated import cases
 from tests.faults.mutated.api import Api
 from tests.faults.mutated.changes import MID_ATTEMPT
@@ -105,7 +106,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
     parser.add_argument(
         "-n",
-        type=int,
+        type=positive,
         default=300,
         help="changes from the schemas; with half as many others",
     )
@@ -113,7 +114,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", default="", help="those with this in their name; of all there are"
     )
-    parser.add_argument("--slots", type=int, default=SLOTS, help="operators at the same time")
+    parser.add_argument("--slots", type=positive, default=SLOTS, help="operators at the same time")
     parser.add_argument("--cluster", default="mutated", help="name of the test bed's cluster")
     parser.add_argument("--mlflow", metavar="URI", help="a server of yours instead of a new one")
     parser.add_argument("-v", action="store_true", help="tell each case as it ends")

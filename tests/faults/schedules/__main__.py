@@ -7,7 +7,6 @@ With --break the operator is broken on purpose, and it ends with 1 when nothing 
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import signal
 import sys
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.__main__ import THREADS, servers
+from tests.faults.arguments import positive
 from tests.faults.breaks import BREAKS, broken, caught
 from tests.faults.relay import Servers
 from tests.faults.schedules import real
@@ -28,6 +28,7 @@ from tests.faults.schedules.trial import Outcome, play
 from tests.faults.stories import STORIES
 
 _NOT_TOLD = "the tests ended with"
+INTERRUPTED = 130  # as a shell has it
 SHOWN = 20  # failing schedules that are shrunk and told
 
 
@@ -36,6 +37,7 @@ class Total:
     """What many schedules came to."""
 
     played: int = 0
+    left: int = 0  # interrupted before them
     failed: list[str] = field(default_factory=list)
     unjudged: int = 0  # of those: the tests did, and the operator may be sound
     stories: Counter[str] = field(default_factory=Counter)
@@ -57,7 +59,9 @@ class Total:
 
     def code(self, broken_by: str | None) -> int:
         """The exit code: 1 when anything failed, or, of an operator that was broken on purpose,
-        when nothing did. What is said of that is printed."""
+        when nothing did. What is said of that is printed. A run that was interrupted is none."""
+        if self.left:
+            return INTERRUPTED
         if broken_by is None:
             return 1 if self.failed else 0
         code, said = caught(broken_by, len(self.failed) - self.unjudged)
@@ -66,6 +70,8 @@ class Total:
 
     def lines(self) -> Iterator[str]:
         yield f"{self.played} schedules, {len(self.failed)} failed: {' '.join(self.failed)}"
+        if self.left:
+            yield f"interrupted: {self.left} more were not played"
         yield f"{self.simulated / 3600:.1f} hours of stories, played in {self.seconds:.0f} s"
         for what in ("stories", "injections", "fired"):
             counted: Counter[str] = getattr(self, what)
@@ -155,7 +161,7 @@ def _all(seeds: range, drawn: Drawn, at_once: int) -> Iterator[Told]:
 
 def many(seeds: range, drawn: Drawn, at_once: int) -> int:
     total, began = Total(), time.monotonic()
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         for outcome in _all(seeds, drawn, at_once):
             total.add(outcome)
             if outcome.violations:
@@ -163,6 +169,8 @@ def many(seeds: range, drawn: Drawn, at_once: int) -> int:
             if total.played % 500 == 0:
                 took = time.monotonic() - began
                 print(f"{total.played} played in {took:.0f} s", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        total.left = len(seeds) - total.played
     for seed in total.failed[:SHOWN]:
         print(f"\n{tell(seed, drawn)}", flush=True)
     print("\n".join(["", *total.lines()]))
@@ -207,8 +215,11 @@ def many_real(seeds: range, drawn: Drawn, at_once: int, logs: Path | None) -> in
             total.add(told)
             print(f"{total.played} of {len(seeds)}: seed {told.seed}, {told.seconds:.0f} s")
 
-    with servers(name="schedules") as both, contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(add_all(both))
+    with servers(name="schedules") as both:
+        try:
+            asyncio.run(add_all(both))
+        except KeyboardInterrupt:
+            total.left = len(seeds) - total.played
     print("\n".join(["", *total.lines()]))
     return total.code(drawn.broken)
 
@@ -216,9 +227,9 @@ def many_real(seeds: range, drawn: Drawn, at_once: int, logs: Path | None) -> in
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end too
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--count", type=positive, default=200)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--seed", help="one seed: its story, request by request")
+    parser.add_argument("--seed", type=int, help="one seed: its story, request by request")
     parser.add_argument("--shrink", action="store_true", help="with --seed: make it short")
     parser.add_argument("--story", choices=sorted(STORIES), help="only this one")
     parser.add_argument(
@@ -227,18 +238,23 @@ def main() -> int:
         choices=sorted(BREAKS),
         help="break the operator on purpose; ends with 1 when nothing is found",
     )
-    parser.add_argument("--at-once", type=int, default=1, help="processes, or with --real trials")
+    parser.add_argument(
+        "--at-once", type=positive, default=1, help="processes, or with --real trials"
+    )
     parser.add_argument("--real", action="store_true", help="against real servers, in real time")
     parser.add_argument("--logs", type=Path, help="with --real: where what failed is told")
     given = parser.parse_args()
+    if given.shrink and given.real:
+        parser.error("--shrink needs many tellings: play the seed without --real")
     drawn = Drawn(given.story, given.breaks)
+    alone = given.seed is not None
+    first, count = (given.seed, 1) if alone else (given.first, given.count)
+    seeds = range(first, first + count)
     if given.real:
-        first, last = given.first, given.first + given.count
-        seeds = range(int(given.seed), int(given.seed) + 1) if given.seed else range(first, last)
         return many_real(seeds, drawn, given.at_once, given.logs)
-    if given.seed is not None:
-        return replay(given.seed, drawn, given.shrink)
-    return many(range(given.first, given.first + given.count), drawn, given.at_once)
+    if alone:
+        return replay(str(given.seed), drawn, given.shrink)
+    return many(seeds, drawn, given.at_once)
 
 
 if __name__ == "__main__":

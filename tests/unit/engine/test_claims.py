@@ -2,7 +2,7 @@
 older claim must win all the same, before the younger has moved anything."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -103,3 +103,21 @@ def test_a_claim_is_believed_in_time_when_the_clock_was_set_back_meanwhile() -> 
         w.step()
         w.now += POLL / 4
     assert moved(w)
+
+
+def test_who_takes_over_what_another_released_is_the_younger() -> None:
+    w = world()
+    theirs = Claim("other", "ns", "p", w.now - timedelta(days=300), released=True)
+    w.model_tags[OWNER] = ledger.encode_claim(theirs)
+    began = w.now
+    w.run()
+    claimed = ledger.parse_claim(w.model_tags[OWNER])
+    assert claimed and (claimed.cluster, claimed.released) == ("c1", False)
+    assert claimed.since >= began
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_a_claim_is_read_as_it_was_written(released: bool) -> None:
+    elsewhere = timezone(timedelta(hours=2))
+    claim = Claim("c", "ns", "p", datetime(2026, 1, 1, tzinfo=elsewhere), released=released)
+    assert ledger.parse_claim(ledger.encode_claim(claim)) == claim

@@ -38,6 +38,17 @@ def test_an_alias_that_somebody_moves_in_mid_attempt(phase: str, policy: str, en
         assert (w.served(), w.status.champion_version) == ({ends_at}, ends_at)
 
 
+@pytest.mark.parametrize("policy", ["Revert", "Adopt"])
+def test_an_alias_that_somebody_deletes_in_mid_attempt_ends_it(policy: str) -> None:
+    w = third(grown(), policy)
+    w.verdicts["3"] = Verdict.PENDING
+    w.until("Validating")
+    w.step()
+    del w.aliases["champion"]
+    w.steps(2)
+    assert (w.phase, w.status.attempt and w.status.attempt.reason) == ("Superseded", "AliasTaken")
+
+
 def test_a_quarantined_champion_is_not_given_the_alias_back() -> None:
     """I3: rolled back in its bake, and somebody moves the alias during the rollback."""
     w = grown(rollback={"bakeDuration": "60s"})
@@ -111,6 +122,29 @@ def test_adopt_giving_the_alias_back_in_mid_rollout_goes_back() -> None:
         w.run(400)
         assert (w.alias, w.served(), w.status.champion_version) == ("1", {"1"}, "1"), phase
         assert not any("SetAlias(to='2'" in line for line in w.log), "moves it forth again"
+
+
+def test_adopt_giving_the_alias_back_to_what_failed_and_stayed_goes_back_to_it() -> None:
+    """There is nothing else to go back to, and somebody says so."""
+    w = world(candidate=None, rollback={"bakeDuration": "10m"}, historyLimit=20)
+    w.register("1")
+    w.aliases["champion"] = "1"
+    w.run()
+    w.spec["candidate"] = {"latest": {}}
+    w.register("2")
+    w.until("Baking")
+    w.delete("1")
+    w.restart_containers("api")
+    w.run(400)
+    assert [q.version for q in w.status.quarantined] == [w.status.champion_version] == ["2"]
+    w.spec = {key: value for key, value in w.spec.items() if key != "candidate"}
+    w.register("3")
+    w.broken.add("3")
+    w.aliases["champion"] = "3"
+    w.until("Verifying")
+    w.aliases["champion"] = "2"
+    w.run(400)
+    assert (w.alias, w.served(), w.status.champion_version) == ("2", {"2"}, "2")
 
 
 def test_adopt_giving_the_alias_back_after_a_lost_status_goes_back() -> None:
@@ -383,13 +417,15 @@ def test_what_somebody_moved_the_alias_to_in_vain_does_not_stay_in_staging(how: 
     assert (w.alias, w.stages().get("2")) == ("1", None)
 
 
-def test_what_failed_is_archived_though_its_rollback_was_cut_short() -> None:
+@pytest.mark.parametrize("minutes", [0, 11])
+def test_what_failed_is_archived_though_its_rollback_was_cut_short(minutes: int) -> None:
     w = grown()
     w.broken.add("3")
     w.register("3")
     w.until("RollingBack", 400)
     while w.deployments["api"].model_version != "2":
         w.steps(1)
+    w.now += timedelta(minutes=minutes)
     w.aliases["champion"] = "3"  # or an answer of MLflow that was old
     w.until("Superseded")
     w.aliases["champion"] = "2"

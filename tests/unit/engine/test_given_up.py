@@ -17,7 +17,7 @@ NOWHERE = ("True", "NoPreviousChampion")
 
 def given_up(**spec: object) -> tuple[World, list[Pod]]:
     """A first version whose pods found no room until the deadline; and those pods."""
-    w = world(rollback={"bakeDuration": "10m"}, historyLimit=20, **spec)
+    w = world(**{"rollback": {"bakeDuration": "10m"}, "historyLimit": 20, **spec})
     w.register("1")
     w.until("Verifying")
     pods, w.deployments["api"].pods = w.deployments["api"].pods, []
@@ -77,6 +77,13 @@ def test_what_came_good_after_its_deadline_is_promoted(
     assert w.status.highest_promoted == "1"
     moves = {e.move_id for e in w.status.history if e.move_id}
     assert len(moves) == 1, "nothing is restarted for it"
+    assert w.status.champion and {w.status.champion.move_id} == moves
+
+
+@pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
+def test_what_came_good_is_promoted_without_a_bake_too(target: dict[str, object]) -> None:
+    w = came_good(targets=[target], rollback={"bakeDuration": "0s"})
+    assert (w.phase, entries(w)[-1]) == ("Promoted", "Promoted 1")
 
 
 @pytest.mark.parametrize("target", [TARGET, PINNED], ids=["alias", "version"])
@@ -304,6 +311,63 @@ def test_a_rollback_that_a_person_sent_on_to_where_it_came_from_leaves_that_one(
     w.aliases["champion"] = "1"
     w.run(300)
     assert (w.alias, w.served()) == ("3", {"3"})
+
+
+def test_what_was_left_and_promoted_again_gets_the_alias_back() -> None:
+    """That an earlier hold was over it does not count any more, though another is in force."""
+    w = world(rollback={"bakeDuration": "0s"}, historyLimit=20)
+    for version in "123":
+        w.register(version)
+        w.run(300)
+    w.say(DecisionAction.ROLLBACK)
+    w.run(300)
+    w.spec["candidate"] = {"version": "3"}
+    w.say(DecisionAction.RELEASE)
+    w.run(300)
+    assert (w.alias, entries(w)[-1]) == ("3", "Promoted 3")
+    w.say(DecisionAction.HOLD)
+    w.run(300)
+    w.now += timedelta(days=1)
+    w.aliases["champion"] = "1"
+    w.run(300)
+    assert (w.alias, w.served()) == ("3", {"3"})
+
+
+def test_what_was_being_left_is_not_returned_to_when_its_rollback_was_cut_short() -> None:
+    """Then the destination is deleted, and with it that entry of the ledger."""
+    w = world(rollback={"bakeDuration": "0s"}, historyLimit=20)
+    for version in "123":
+        w.register(version)
+        w.run(300)
+    w.say(DecisionAction.ROLLBACK)
+    w.until("RollingBack")
+    w.register("4", verdict=Verdict.FAIL)
+    w.aliases["champion"] = "4"
+    w.until("Superseded")
+    w.delete("2")
+    w.status = PromotionStatus()
+    w.run(300)
+    assert (w.alias, w.served(), w.status.champion_version) == ("1", {"1"}, "1")
+
+
+def test_a_rollback_sent_on_is_carried_on_after_a_lost_status() -> None:
+    """The alias is where it was going before, which nobody moved it to."""
+    w = world(rollback={"bakeDuration": "0s"}, historyLimit=20)
+    for version in "123":
+        w.register(version)
+        w.run(300)
+    w.say(DecisionAction.ROLLBACK, version="1")
+    while w.alias != "1":
+        w.steps(1)
+    assert w.phase == "RollingBack"
+    w.say(DecisionAction.ROLLBACK, version="2")
+    while entries(w)[-1] != "RollbackIntent 2" or w.observe().ledger.head_seq < w.status.ledger_seq:
+        w.steps(1)
+    assert w.alias == "1"
+    w.status = PromotionStatus()
+    w.run(300)
+    assert (w.alias, w.served(), w.phase) == ("2", {"2"}, "RolledBack")
+    assert not any(entry.startswith("Abandoned") for entry in entries(w))
 
 
 def test_a_stage_that_a_person_gave_to_what_failed_long_ago_is_left() -> None:

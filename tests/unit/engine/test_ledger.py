@@ -69,6 +69,17 @@ def test_the_hash_of_an_entry_stays_what_it_was() -> None:
     )
     known = "sha256:21e1ff95e4a9b9a0e85c08e06792511e2f3c8b4fe5ab4c334b56776e4595c9b1"
     assert ledger.entry_hash(entry) == known
+    abroad = structs.replace(entry, reason="zur\u00fcck")
+    known = "sha256:05c525ce812645999503354e4466aa155b7586467759e1c98f374580779a3af7"
+    assert ledger.entry_hash(abroad) == known
+
+
+def test_an_entry_in_any_script_fits_into_a_tag() -> None:
+    """MLflow's databases take 5,000 characters or more; escaped, each of these would be six."""
+    w = grown()
+    w.say(DecisionAction.HOLD, reason="\u4e2d" * 512)
+    w.run()
+    assert len(ledger.encode_entry(w.status.history[-1])) < 1000
 
 
 def test_a_reason_is_cut_at_512_bytes() -> None:
@@ -374,6 +385,39 @@ def test_a_key_that_leaked_is_trusted_no_more_once_it_is_taken_out_of_status() -
     w.run()
     assert (w.alias, w.condition("Stalled")) == ("3", ("False", "CandidateBlocked"))
     assert trusted_keys(w.observe()) == {w.signer.public}
+
+
+def test_an_older_status_knows_an_earlier_key_too() -> None:
+    """etcd restored from a snapshot of before the Secret was replaced."""
+    w = Keyed(grown().spec)
+    earlier = w.signer.public
+    for version in "12":
+        w.register(version)
+        w.run()
+    snapshot = w.status
+    w.signer = Signer(Ed25519PrivateKey.generate())
+    w.register("3")
+    w.run()
+    w.status = snapshot
+    w.run()
+    assert w.status.champion_version == "3"
+    assert {earlier, w.signer.public} <= trusted_keys(w.observe())
+
+
+def test_a_model_that_is_created_again_leaves_the_earlier_keys_known() -> None:
+    """An address of the wrong server, mended after a while: what they signed is there again."""
+    w = Keyed(grown().spec)
+    earlier = w.signer.public
+    w.register("1")
+    w.run()
+    w.signer = Signer(Ed25519PrivateKey.generate())
+    w.register("2")
+    w.run()
+    w.create_again()
+    w.register("1")
+    w.run()
+    assert w.status.champion_version == "1"
+    assert earlier in trusted_keys(w.observe())
 
 
 def test_below_a_gap_only_what_is_well_signed_counts() -> None:

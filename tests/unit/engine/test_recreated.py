@@ -453,6 +453,21 @@ def test_a_hold_that_the_other_model_was_given_and_relieved_of_is_not_the_one_he
     assert (w.alias, w.condition("Stalled")) == (other.alias, ("True", "Held"))
 
 
+def test_an_earlier_hold_in_the_same_words_is_not_the_one_that_was_lifted_there() -> None:
+    """A server restored from a copy: there the first hold was given and lifted."""
+    w, other = grown(), grown(historyLimit=9)  # another promotion's, with an id of its own
+    for said in (DecisionAction.HOLD, DecisionAction.RELEASE):
+        other.say(said, reason="freeze")
+        other.run()
+    w.now = other.now + timedelta(minutes=5)
+    w.say(DecisionAction.HOLD, reason="freeze")
+    w.run()
+    swap(w, other)
+    w.register("5")
+    w.run()
+    assert (w.alias, w.condition("Stalled")) == ("2", ("True", "Held"))
+
+
 def test_a_hold_released_in_the_ledger_that_it_began_in_does_not_come_back() -> None:
     """An older status, of the model that was there for a while."""
     w = grown()

@@ -13,7 +13,7 @@ from podium.api.reasons import Reason
 from podium.engine import ledger
 from podium.engine.observation import Claim, Problem, ProblemKind
 from tests.unit.engine.iris import GATE, PINNED, TARGET, grown, world
-from tests.unit.engine.world import World
+from tests.unit.engine.world import START, World
 
 pytestmark = pytest.mark.usefixtures("retold")
 
@@ -841,3 +841,13 @@ def test_at_rest_a_head_that_somebody_changed_is_noticed() -> None:
     w.model_tags[key] = json.dumps({**head, "hash": "sha256:" + "0" * 64})
     w.run()
     assert w.condition("Stalled") == ("True", "LedgerBroken")
+
+
+def test_the_time_of_each_stage_is_a_tag_of_its_version() -> None:
+    w = grown()
+    expected = {"1": ["archived", "production", "staging"], "2": ["production", "staging"]}
+    for version, names in expected.items():
+        found = w.versions[version].tags
+        tags = sorted(tag for tag in found if tag.endswith("-at"))
+        assert tags == [f"podium.dev/champion/{name}-at" for name in names]
+        assert all(START.isoformat()[:10] in found[tag] for tag in tags)

@@ -111,3 +111,14 @@ def test_what_has_a_rival_does_nothing_and_says_which() -> None:
     decision = decide(replace(w.observe(), rival=rival), w.now)
     assert (decision.actions, decision.problem) == ((), rival)
     assert decision.status.attempt == w.status.attempt
+
+
+def test_a_deployment_that_somebody_undid_is_not_called_served_while_suspended() -> None:
+    w = grown(suspend=True)
+    w.spec["suspend"] = False
+    w.run()
+    w.spec["suspend"] = True
+    w.deployments["api"].model_version = "1"
+    w.deployments["api"].move_id = "an-earlier-move"
+    w.run()
+    assert w.condition("Ready") == ("False", "TargetNotReady")

@@ -9,11 +9,12 @@ import pytest
 
 from podium.api.decision import DecisionAction
 from podium.api.ledger_entry import EntryAction
+from podium.api.promotion import Stage
 from podium.api.promotion_status import AttemptStatus, PromotionStatus, Verdict
 from podium.api.reasons import Reason
 from podium.engine.decide import decide
 from podium.engine.decision import ApplyTarget
-from podium.engine.observation import FailedTry, Observation, Problem, ProblemKind
+from podium.engine.observation import FailedTry, Observation, Problem, ProblemKind, TargetState
 from podium.engine.steps import SOON
 from tests.unit.engine.iris import PINNED, TARGET, another, grown, moves, world
 from tests.unit.engine.oracle.judge import judge
@@ -208,6 +209,60 @@ def test_a_target_that_cannot_be_read_at_the_deadline_has_the_time_once_more(
     assert not any(isinstance(action, ApplyTarget) for action in decision.actions)
 
 
+MISSING = Problem(ProblemKind.WAITING, Reason.TARGET_NOT_FOUND, "no Deployment web")
+
+
+@pytest.mark.parametrize(
+    ("problem", "crashing", "late", "reason"),
+    [
+        (AWAY, False, timedelta(0), None),
+        (AWAY, True, timedelta(minutes=-5), None),
+        (AWAY, True, timedelta(0), None),
+        (AWAY, False, timedelta(minutes=10), "ProgressDeadlineExceeded"),
+        (AWAY, True, timedelta(minutes=10), "ContainerFailed"),
+        (REFUSED, False, timedelta(minutes=-5), None),
+        (REFUSED, False, timedelta(0), "ProgressDeadlineExceeded"),
+        (MISSING, False, timedelta(0), "ProgressDeadlineExceeded"),
+        (MISSING, True, timedelta(minutes=-5), "ContainerFailed"),
+    ],
+)
+def test_a_target_that_cannot_be_read_is_no_changed_template(
+    problem: Problem, crashing: bool, late: timedelta, reason: str | None
+) -> None:
+    """The operator was away, and when it looks again all has rolled out but for what it cannot see;
+    or a container of the other target fails. Nobody is put into quarantine unseen."""
+    w = grown(targets=[TARGET, another(TARGET, "web")])
+    w.broken.add("3")
+    w.register("3")
+    w.until("Verifying")
+    w.steps(2)
+    seen = w.observe()
+    assert seen.attempt and seen.attempt.deadline
+    api, web = seen.targets
+    (new,) = (pod for pod in api.pods or () if pod.move_id == api.move_id)
+    new = replace(new, ready=not crashing, failed=crashing, exits=3 * crashing)
+    unread = TargetState(name=web.name, deployment=web.deployment, problem=problem)
+    case = replace(seen, targets=(replace(api, pods=(new,)), unread))
+    now = seen.attempt.deadline + late
+    decision = decide(case, now)
+    judge(case, now, decision)
+    assert decision.status.attempt
+    back = decision.status.attempt.rollback
+    assert (back and back.reason) == reason
+    assert decision.status.quarantined == ()
+    assert (decision.status.hold is not None) == (reason is not None)
+    if reason is None:
+        assert decision.requeue_after == SOON
+
+
+def test_what_needs_a_person_comes_before_what_ends_by_itself() -> None:
+    w = grown(targets=[TARGET, another(TARGET, "web")])
+    seen = w.observe()
+    api, web = (replace(t, problem=p) for t, p in zip(seen.targets, (AWAY, MISSING), strict=True))
+    decision = decide(replace(seen, targets=(api, web)), w.now)
+    assert decision.problem == MISSING
+
+
 def test_a_variable_that_somebody_set_to_another_version_is_put_right() -> None:
     w = grown(targets=[PINNED])
     w.deployments["api"].env_value = "models:/iris/1"
@@ -265,6 +320,34 @@ def test_a_rollback_is_over_at_its_deadline_though_an_old_pod_still_terminates()
         assert (problem and problem.reason) == reason
     waits = decide(lingering, before).problem
     assert waits and waits.message == "going back to version 1: old pods have not ended yet"
+
+
+@pytest.mark.parametrize(
+    ("terminating", "phase"), [(True, "Promoted"), (False, "RollingBack")], ids=["ends", "stays"]
+)
+def test_a_move_is_over_at_its_deadline_though_an_old_pod_still_terminates(
+    terminating: bool, phase: str
+) -> None:
+    """One that does not even terminate may get requests."""
+    w = grown(rollback={"bakeDuration": "0s"})
+    w.broken.add("3")
+    w.register("3")
+    w.until("Verifying")
+    while w.deployments["api"].model_version != "3":
+        w.steps(1)
+    w.to_stage("3", Stage.PRODUCTION)
+    w.to_stage("2", Stage.ARCHIVED)
+    w.steps(2)
+    seen = w.observe()
+    (state,) = seen.targets
+    old, new = state.pods or ()
+    pods = (replace(old, terminating=terminating), replace(new, ready=True))
+    settled = replace(state, pods=pods, updated=1, available=1, replicas=1)
+    lingering = replace(seen, targets=(settled,))
+    assert seen.attempt and seen.attempt.deadline
+    for now, then in ((w.now, "Verifying"), (seen.attempt.deadline, phase)):
+        attempt = decide(lingering, now).status.attempt
+        assert attempt and attempt.phase.value == then
 
 
 def test_a_rollout_that_became_good_while_the_operator_was_down_is_no_failure() -> None:
@@ -455,3 +538,12 @@ def test_a_bake_that_is_nearly_over_and_not_healthy_is_not_written_each_second()
     assert w.phase == "Baking"
     assert w.writes - before == 1
     assert w.status.attempt is not None and w.status.attempt.reason == "Baking"
+
+
+def test_a_target_that_is_missing_at_rest_is_looked_for_again() -> None:
+    w = grown()
+    w.deployments.clear()
+    w.run()
+    decision = w.step()
+    assert decision.problem and decision.problem.reason == "TargetNotFound"
+    assert decision.requeue_after and decision.requeue_after <= timedelta(minutes=5)

@@ -144,6 +144,8 @@ class WildWorld(World):
             self.writes += 1
             self.status = decision.status
             assert read(PromotionStatus, write(self.status), "status") == self.status
+        looked = self.asked.fresh or self.stale is not None or self.also_seen
+        assert looked or not decision.actions, "acts on what the cache shows"
         self._refused = False
         for action in decision.actions[:crash_after]:
             if not self.perform(action):

@@ -31,6 +31,7 @@ from podium.engine.decision import (
     Decision,
     Event,
     MirrorEntry,
+    Needs,
     SetAlias,
     TagVersion,
     TransitionStage,
@@ -99,6 +100,7 @@ class World:
     created_at: datetime = START
     restarted: bool = False  # at rest the operator knows only the newest of each stage
     annotations: dict[str, str] = field(default_factory=dict)  # of the promotion
+    asked: Needs = field(default_factory=Needs)  # before the pass
     told: list[str] = field(default_factory=list)  # a transcript of all passes, for `made`
     made: ClassVar[list["World"] | None] = None  # all worlds, for whom that wants to know
 
@@ -177,7 +179,7 @@ class World:
     def observe(self) -> Observation:
         """As the runtime looks: all versions' tags, with the ledger, only when they are needed."""
         cheap = self._look(complete=False)
-        asked = needs(cheap, self.now)
+        asked = self.asked = needs(cheap, self.now)
         seen = self._look(complete=True) if asked.versions else cheap
         wanted = asked.gates_for
         if wanted is None:
@@ -288,6 +290,8 @@ class World:
             self.writes += 1
             self.status = read(PromotionStatus, write(decision.status), "status")
         self.events.extend(decision.events)
+        fresh = self.asked.fresh or not decision.actions
+        assert fresh, f"acts on what the cache shows: {decision.actions}"
         for action in decision.actions[:crash_after]:
             if not self.perform(action):
                 break  # the world is not as the pass saw it

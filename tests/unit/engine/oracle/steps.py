@@ -210,6 +210,24 @@ def takes_a_move_back_only_for_what_cannot_follow(c: Case) -> None:
         )
 
 
+def asks_once_more_before_it_gives_a_rollout_up(c: Case) -> None:
+    """In Verifying: what cannot be read may have rolled out, and is no changed template."""
+    attempt = c.attempt
+    if c.restored or attempt is None or attempt.phase is not P.VERIFYING:
+        return
+    unread = [state.problem for state in c.seen.targets if state.problem]
+    for entry in c.added(A.ROLLBACK_INTENT, A.REJECTED) if unread else ():
+        why = entry.reason.partition(":")[0]
+        assert why != Reason.TEMPLATE_CHANGED, "nobody knows what its template is"
+        if why not in (Reason.PROGRESS_DEADLINE, Reason.CONTAINER_FAILED, Reason.NOT_READY_IN_TIME):
+            continue
+        assert not c.added(A.QUARANTINED), "blames a version, and another target is not known"
+        if all(problem.kind is ProblemKind.TRANSIENT for problem in unread):
+            assert attempt.deadline is not None
+            twice = attempt.deadline + c.seen.spec.rollout.progress_deadline.delta
+            assert c.now >= twice, "gives up what may be well"
+
+
 def _at_fault(pod: PodState) -> bool:
     bad = pod.failed or pod.restarts > 0 or (pod.started and not pod.ready)
     return bad and not pod.disrupted and not pod.terminating
@@ -380,6 +398,7 @@ STEPS: tuple[Rule, ...] = (
     voids_approvals_with_the_evidence,
     blames_with_care,
     takes_a_move_back_only_for_what_cannot_follow,
+    asks_once_more_before_it_gives_a_rollout_up,
     goes_back_to_what_may_serve,
     goes_to_the_last_good_one,
     believes_outcomes_only_when_seen,
