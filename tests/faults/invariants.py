@@ -4,6 +4,7 @@ one must wait, are the harness' own.
 """
 
 import base64
+import itertools
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -79,7 +80,7 @@ class Watch:
     def _ledger_troubles(self, promotion: dict[str, Any], state: State) -> list[str]:
         ledger = _ledger(promotion, state)
         chain = ledgers.check(ledger)
-        found = []
+        found = _unlinked(chain)
         if chain.trouble:
             found.append(f"I6: {chain.trouble}")
         status = promotion.get("status") or {}
@@ -157,7 +158,18 @@ def _breaks(state: State) -> list[str]:
     """What is wrong with the chains; their last entries may be missing yet."""
     promotions = [each for each in (state.promotion, *state.others) if "spec" in each]
     chains = [ledgers.check(_ledger(each, state)) for each in promotions]
-    return [f"I6: {chain.trouble}" for chain in chains if chain.trouble]
+    troubles = [f"I6: {chain.trouble}" for chain in chains if chain.trouble]
+    return [*troubles, *(each for chain in chains for each in _unlinked(chain))]
+
+
+def _unlinked(chain: ledgers.Chain) -> list[str]:
+    """Each entry names the one before. Not left to `check`, which is the operator's own: it has to
+    believe an entry that follows on a gap."""
+    return [
+        f"I6: entry {entry.seq} does not name the one before"
+        for before, entry in itertools.pairwise(chain.entries)
+        if entry.seq == before.seq + 1 and entry.previous != before.hash
+    ]
 
 
 def _approved(intent: dict[str, Any], entries: list[dict[str, Any]], state: State) -> bool:

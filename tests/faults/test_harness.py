@@ -389,6 +389,21 @@ def test_the_chain_is_looked_at_after_each_write() -> None:
         assert all(each in there.violations[0] for each in says)
 
 
+def test_an_entry_that_names_none_before_it_is_no_part_of_a_chain() -> None:
+    """The operator's own check takes what follows on a gap; here there is none."""
+    first = LedgerEntry(
+        seq=1, time=datetime.now(UTC), action=EntryAction.ADOPTED, model="m", alias="champion"
+    )
+    first = msgspec.structs.replace(first, hash=ledger.entry_hash(first))
+    for previous, says in ((first.hash, []), (None, ["I6: entry 2 does not name the one before"])):
+        second = msgspec.structs.replace(first, seq=2, previous=previous)
+        second = msgspec.structs.replace(second, hash=ledger.entry_hash(second))
+        found = ledger.check(
+            ledger.LedgerState(head_seq=2, head_hash=second.hash, entries=(first, second))
+        )
+        assert (found.trouble, invariants._unlinked(found)) == (None, says)
+
+
 def test_nothing_may_move_for_a_deleted_promotion() -> None:
     asked = Asked(System.MLFLOW, "post registered-models/alias 2", True, "registered-models/alias")
     there = watch()

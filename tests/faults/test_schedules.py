@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.faults.breaks import BREAKS, broken
-from tests.faults.schedules.network import Break, Sort
-from tests.faults.schedules.schedule import DRAWN, FAR, ClockSet, OnCall, Schedule, draw
+from tests.faults.calls import System
+from tests.faults.schedules.network import Break, Outage, Sort
+from tests.faults.schedules.schedule import (
+    DRAWN,
+    FAR,
+    Away,
+    ClockSet,
+    Killed,
+    OnCall,
+    Schedule,
+    draw,
+)
 from tests.faults.schedules.shrink import shrunk
 from tests.faults.schedules.trial import Outcome, play
 from tests.faults.stories import STORIES
@@ -59,6 +69,20 @@ def test_a_few_throttled_requests_do_not_add_up() -> None:
     assert not outcome.violations and len(outcome.fired) > 10
     [over] = [line for line in outcome.trace if line.endswith("podium.dev/ledger/6: 200")]
     assert float(over.split()[0]) < 60
+
+
+@pytest.mark.parametrize("how", [Outage.UNAVAILABLE, Outage.SILENT])
+def test_a_target_that_is_not_seen_at_once_after_the_deadline_takes_nothing_back(
+    how: Outage,
+) -> None:
+    """The operator dies right after the change and comes back when the time is over; all has rolled
+    out, and the API server stops answering while that is being read, somewhere in 0.2 s."""
+    seconds = 4.0 if how is Outage.UNAVAILABLE else 10.5
+    for nth in range(0, 40, 4):
+        away = Away(58.53 + nth * 0.005, System.KUBERNETES, how, seconds)
+        injections = (Killed(1.5, "a", 45.0, False), away)
+        outcome = play(Schedule("x", "second-champion-alias", 1, injections))
+        assert not outcome.violations, outcome.violations
 
 
 def test_a_seed_is_the_same_run_each_time_in_every_process() -> None:

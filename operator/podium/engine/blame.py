@@ -77,10 +77,12 @@ def deadline(seen: Observation, attempt: AttemptStatus) -> datetime | None:
 
 
 def asked_long_enough(seen: Observation, attempt: AttemptStatus, now: datetime) -> bool:
-    """Whether an API server that gave no answer has had the whole time once more. It may have been
-    away until the deadline, and the operator with it: it is asked after that, too."""
-    over = deadline(seen, attempt)
-    return over is not None and now >= over + seen.spec.rollout.progress_deadline.delta
+    """Whether an API server that gives no answer was asked for the whole time, until the deadline
+    or after it. It may have been away until now, and the operator with it."""
+    over, since = deadline(seen, attempt), seen.unread_since
+    if over is None or since is None or now < over:
+        return False
+    return now - since >= seen.spec.rollout.progress_deadline.delta
 
 
 def _time_again(seen: Observation, attempt: AttemptStatus) -> datetime | None:

@@ -183,6 +183,7 @@ class Observation:
     rival: Problem | None = None  # an older promotion has the same alias, stage or Deployment
     action_problem: Problem | None = None  # what the last pass's action met with
     failed_try: FailedTry | None = None  # the last one of this process
+    unread_since: datetime | None = None  # it asks for a target again and again, without an answer
     unsettled: bool = False  # a write timed out and may still take effect: look, do not build
     rollout_slot: bool = True  # fewer rollouts run than --max-rollouts, or this is one of them
     candidate_since: datetime | None = None  # by the ledger of the alias that is the candidate
@@ -205,6 +206,12 @@ class Observation:
     def alias(self) -> str | None:
         """The version that the alias points at in MLflow now."""
         return self.model.aliases.get(self.spec.alias) if self.model else None
+
+    @property
+    def unread(self) -> bool:
+        """Whether the API server gave no answer about a target."""
+        problems = (target.problem for target in self.targets)
+        return any(it is not None and it.kind is ProblemKind.TRANSIENT for it in problems)
 
     def concerns(self, said: PromotionDecision) -> bool:
         """Whether a decision is about this promotion, not an earlier one of its name."""

@@ -61,6 +61,7 @@ class Memory:
     problem: Problem | None = None
     failed: Action | None = None
     failed_try: FailedTry | None = None  # of a target
+    unread_since: datetime | None = None  # no pass since then could read each target
     retry_at: float = 0.0  # monotonic: that action is not tried again before
     failed_at: float = 0.0  # monotonic
     unsettled_until: float | None = None
@@ -125,6 +126,8 @@ class Reconciler:
             except (ClusterError, RegistryError) as error:
                 # Reads of the pass itself; what actions meet with is handled where they are.
                 _log.info("the pass ended early: %s", error)
+                if memory := self._memories.get(name):
+                    memory.unread_since = None  # the server is away, and not for one target alone
                 delay = self._backoff.failed(name)
             except Exception:
                 _log.exception("unexpected error in a pass; it is tried again")
@@ -196,6 +199,8 @@ class Reconciler:
         now = self._clock.now()
         met = PassMemory(memory.problem, memory.failed_try, unsettled, settling, seen_since)
         seen = await self._gatherer.observe(promotion, self.signer, met, now)
+        memory.unread_since = min(memory.unread_since or now, now) if seen.unread else None
+        seen = dataclasses.replace(seen, unread_since=memory.unread_since)
         if settling and not unsettled and seen.registry_problem is None:
             memory.unsettled_until = None
         decision = decide(seen, now)

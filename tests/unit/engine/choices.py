@@ -126,6 +126,7 @@ ALSO_SEEN = st.fixed_dictionaries(
         "action_problem": st.sampled_from(REFUSALS),
         "registry_back_at": st.none(),
         "failed_try": st.sampled_from(REFUSALS),
+        "unread_since": st.sampled_from([0, 20, 4000]),  # seconds ago
     },
 ).filter(lambda seen: len(seen) < 3)
 SECONDS = [-3600, -3, 1, 20, 45, 700, 4000]

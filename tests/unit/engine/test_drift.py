@@ -145,6 +145,7 @@ def test_adopt_giving_the_alias_back_to_what_failed_and_stayed_goes_back_to_it()
     w.aliases["champion"] = "2"
     w.run(400)
     assert (w.alias, w.served(), w.status.champion_version) == ("2", {"2"}, "2")
+    assert w.phase == "RolledBack"
 
 
 def test_adopt_giving_the_alias_back_after_a_lost_status_goes_back() -> None:

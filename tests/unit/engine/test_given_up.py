@@ -344,6 +344,9 @@ def test_what_was_being_left_is_not_returned_to_when_its_rollback_was_cut_short(
     w.register("4", verdict=Verdict.FAIL)
     w.aliases["champion"] = "4"
     w.until("Superseded")
+    while w.observe().ledger.head_seq < w.status.ledger_seq:
+        w.step()
+    assert entries(w)[-1] == "Abandoned 3"
     w.delete("2")
     w.status = PromotionStatus()
     w.run(300)

@@ -302,6 +302,9 @@ class Wild(RuleBasedStateMachine):
         if problem := self.w.also_seen.get("failed_try"):
             tried = FailedTry(data.draw(NAMES), self.w.now, cast(Problem, problem))
             self.w.also_seen = {"failed_try": tried}
+        if "unread_since" in self.w.also_seen:
+            seconds = cast(int, self.w.also_seen["unread_since"])
+            self.w.also_seen = {"unread_since": self.w.now - timedelta(seconds=seconds)}
         self.run(passes)
         self.w.also_seen = {}
 

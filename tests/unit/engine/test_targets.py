@@ -170,8 +170,9 @@ def test_a_move_is_taken_back_only_when_the_oracle_agrees() -> None:
     ends = Counter[str]()
     problems = (None, AWAY, REFUSED)
     seconds = [timedelta(seconds=s) for s in (-3600, -20, 0, 5, 700)]
-    for follows, unread, tried, met, at, late in product(
-        (None, "api", "web"), problems, ("api", "web"), problems, seconds, seconds[1:]
+    asking = (None, timedelta(seconds=5), timedelta(seconds=700))
+    for follows, unread, asked, tried, met, at, late in product(
+        (None, "api", "web"), problems, asking, ("api", "web"), problems, seconds, seconds[1:]
     ):
         now = deadline + late
         if at > late:
@@ -183,7 +184,8 @@ def test_a_move_is_taken_back_only_when_the_oracle_agrees() -> None:
             for each in seen.targets
         )
         last = FailedTry(tried, deadline + at, met) if met else None
-        case = replace(seen, targets=targets, failed_try=last)
+        since = now - asked if asked else None
+        case = replace(seen, targets=targets, failed_try=last, unread_since=since)
         decision = decide(case, now)
         judge(case, now, decision)
         assert decision.status.active is not None
@@ -192,7 +194,7 @@ def test_a_move_is_taken_back_only_when_the_oracle_agrees() -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "late", "then"),
+    ("problem", "asked", "then"),
     [
         (AWAY, timedelta(0), "Promoting"),
         (AWAY, timedelta(minutes=10), "RollingBack"),
@@ -200,11 +202,13 @@ def test_a_move_is_taken_back_only_when_the_oracle_agrees() -> None:
     ],
 )
 def test_a_target_that_cannot_be_read_at_the_deadline_has_the_time_once_more(
-    problem: Problem, late: timedelta, then: str
+    problem: Problem, asked: timedelta, then: str
 ) -> None:
+    """However long the operator was away before it asked."""
     seen, deadline = at_the_deadline(TARGET)
-    unread = replace(seen, targets=(replace(seen.targets[0], problem=problem),))
-    decision = decide(unread, deadline + late)
+    now = deadline + timedelta(hours=1)
+    targets = (replace(seen.targets[0], problem=problem),)
+    decision = decide(replace(seen, targets=targets, unread_since=now - asked), now)
     assert decision.status.active is not None and decision.status.active.phase == then
     assert not any(isinstance(action, ApplyTarget) for action in decision.actions)
 
@@ -213,21 +217,22 @@ MISSING = Problem(ProblemKind.WAITING, Reason.TARGET_NOT_FOUND, "no Deployment w
 
 
 @pytest.mark.parametrize(
-    ("problem", "crashing", "late", "reason"),
+    ("problem", "crashing", "late", "asked", "reason"),
     [
-        (AWAY, False, timedelta(0), None),
-        (AWAY, True, timedelta(minutes=-5), None),
-        (AWAY, True, timedelta(0), None),
-        (AWAY, False, timedelta(minutes=10), "ProgressDeadlineExceeded"),
-        (AWAY, True, timedelta(minutes=10), "ContainerFailed"),
-        (REFUSED, False, timedelta(minutes=-5), None),
-        (REFUSED, False, timedelta(0), "ProgressDeadlineExceeded"),
-        (MISSING, False, timedelta(0), "ProgressDeadlineExceeded"),
-        (MISSING, True, timedelta(minutes=-5), "ContainerFailed"),
+        (AWAY, False, 0, 0, None),
+        (AWAY, False, 9999, 5, None),
+        (AWAY, True, -300, 900, None),
+        (AWAY, True, 0, 0, None),
+        (AWAY, False, 0, 600, "ProgressDeadlineExceeded"),
+        (AWAY, True, 0, 600, "ContainerFailed"),
+        (REFUSED, False, -300, 0, None),
+        (REFUSED, False, 0, 0, "ProgressDeadlineExceeded"),
+        (MISSING, False, 0, 0, "ProgressDeadlineExceeded"),
+        (MISSING, True, -300, 0, "ContainerFailed"),
     ],
 )
 def test_a_target_that_cannot_be_read_is_no_changed_template(
-    problem: Problem, crashing: bool, late: timedelta, reason: str | None
+    problem: Problem, crashing: bool, late: int, asked: int, reason: str | None
 ) -> None:
     """The operator was away, and when it looks again all has rolled out but for what it cannot see;
     or a container of the other target fails. Nobody is put into quarantine unseen."""
@@ -242,8 +247,9 @@ def test_a_target_that_cannot_be_read_is_no_changed_template(
     (new,) = (pod for pod in api.pods or () if pod.move_id == api.move_id)
     new = replace(new, ready=not crashing, failed=crashing, exits=3 * crashing)
     unread = TargetState(name=web.name, deployment=web.deployment, problem=problem)
-    case = replace(seen, targets=(replace(api, pods=(new,)), unread))
-    now = seen.attempt.deadline + late
+    now = seen.attempt.deadline + timedelta(seconds=late)
+    since = now - timedelta(seconds=asked)
+    case = replace(seen, targets=(replace(api, pods=(new,)), unread), unread_since=since)
     decision = decide(case, now)
     judge(case, now, decision)
     assert decision.status.attempt

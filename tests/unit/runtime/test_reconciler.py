@@ -11,11 +11,13 @@ import pytest
 from podium.api.promotion import ModelPromotion
 from podium.api.reasons import Reason
 from podium.api.values import read
+from podium.clock import Clock
 from podium.cluster.client import KubernetesClient
 from podium.cluster.errors import AmbiguousWrite, ApiUnavailable, Conflict
 from podium.engine.decision import ApplyTarget, Decision, SetAlias, TagVersion
-from podium.engine.observation import FailedTry, Observation, Problem, ProblemKind
+from podium.engine.observation import FailedTry, Observation, Problem, ProblemKind, TargetState
 from podium.registry import RegistryClient
+from podium.runtime import reconciler as reconcilers
 from podium.runtime.cache import Cache
 from podium.runtime.connected import Connected
 from podium.runtime.gather import Gatherer
@@ -256,6 +258,51 @@ async def test_a_turn_ends_after_its_pass_when_the_process_is_to_stop() -> None:
     busy, passes = _busy(halted=True)
     await busy.reconcile(Name("a", "p"))
     assert len(passes) == 1
+
+
+async def test_since_when_a_target_is_unread_is_remembered_until_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pass that came to nothing does not count: then the server gave no answer at all."""
+    parsed = read(ModelPromotion, promotion("p", 4), "p")
+    away = Problem(ProblemKind.TRANSIENT, Reason.KUBERNETES_UNAVAILABLE, "503")
+    missing = Problem(ProblemKind.WAITING, Reason.TARGET_NOT_FOUND, "no Deployment a")
+    passes = [  # what is met, when, and what is told then
+        (None, 0, None),
+        (away, 10, 10),
+        (away, 25, 10),
+        (away, 5, 5),  # the clock was set back
+        (missing, 30, None),
+        (away, 40, 40),
+        (ApiUnavailable("no answer"), 50, None),
+        (away, 60, 60),
+    ]
+    told: list[datetime | None] = []
+
+    def decide(seen: Observation, _now: datetime) -> Decision:
+        told.append(seen.unread_since)
+        return Decision(seen.status, requeue_after=timedelta(seconds=5))
+
+    monkeypatch.setattr(reconcilers, "decide", decide)
+    cache = Cache()
+    cache.put_promotion(promotion("p", 4))
+    reconciler = _reconciler(cache, None)
+    reconciler._registries = cast(Registries, NothingPending())
+    reconciler.signer = cast(Any, None)
+    for met, seconds, _ in passes:
+
+        async def observe(*_: object, met: object = met) -> Observation:
+            if isinstance(met, Exception):
+                raise met
+            target = TargetState(name="a", deployment="a", problem=cast(Problem | None, met))
+            return Observation(parsed, "c", "0", targets=(target,))
+
+        now = BEGAN + timedelta(seconds=seconds)
+        reconciler._gatherer = cast(Gatherer, SimpleNamespace(observe=observe))
+        reconciler._clock = cast(Clock, SimpleNamespace(now=lambda now=now: now, monotonic=float))
+        await reconciler.reconcile(Name("a", "p"))
+    wanted = [since for met, _, since in passes if not isinstance(met, Exception)]
+    assert told == [BEGAN + timedelta(seconds=s) if s is not None else None for s in wanted]
 
 
 def _reconciler(cache: Cache, kube: object, kind: type[Reconciler] = Reconciler) -> Reconciler:

@@ -1,9 +1,10 @@
 """Actions only by what is persisted already, and each only when it is called for."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from podium.api.decision import DecisionOutcome
-from podium.api.ledger_entry import EntryAction
+from podium.api.ledger_entry import EntryAction, LedgerEntry
 from podium.api.promotion import ModelSourceType, Stage
 from podium.api.promotion_status import Origin
 from podium.engine.decision import (
@@ -141,12 +142,26 @@ def _may_transition(c: Case, action: TransitionStage) -> bool:
             and attempt is None
             and action.version != goal
             and any(
-                e.action in (EntryAction.PROMOTED, EntryAction.ROLLED_BACK)
+                _lost_its_place(e, known(seen))
                 and e.from_version == action.version
                 and c.now - e.time <= timedelta(minutes=10)
                 for e in known(seen)
             ),
         )
+    )
+
+
+def _lost_its_place(entry: LedgerEntry, entries: Sequence[LedgerEntry]) -> bool:
+    """Also what failed before somebody, or a late request, gave it the alias once more in vain."""
+    if entry.action is not EntryAction.REVERTED:
+        return entry.action in (EntryAction.PROMOTED, EntryAction.ROLLED_BACK)
+    version = entry.from_version
+    return any(
+        (e.action is EntryAction.ROLLBACK_INTENT and e.from_version == version)
+        or (e.action is EntryAction.QUARANTINED and e.to == version)
+        or (e.action is EntryAction.REJECTED and e.inputs is None and e.to == version)
+        for e in entries
+        if e.seq < entry.seq
     )
 
 

@@ -203,11 +203,16 @@ def takes_a_move_back_only_for_what_cannot_follow(c: Case) -> None:
             clear = tried.problem.kind is not ProblemKind.TRANSIENT
             if clear or tried.began >= attempt.deadline:
                 continue
-        given_time = c.now >= attempt.deadline + c.seen.spec.rollout.progress_deadline.delta
         unread = [state.problem for state in c.seen.targets if state.problem]
-        assert any(p.kind is not ProblemKind.TRANSIENT or given_time for p in unread), (
+        assert any(p.kind is not ProblemKind.TRANSIENT or _asked_enough(c) for p in unread), (
             "takes a move back that every target can follow"
         )
+
+
+def _asked_enough(c: Case) -> bool:
+    """By a process that was there for all of the time."""
+    since = c.seen.unread_since
+    return since is not None and c.now - since >= c.seen.spec.rollout.progress_deadline.delta
 
 
 def asks_once_more_before_it_gives_a_rollout_up(c: Case) -> None:
@@ -223,9 +228,8 @@ def asks_once_more_before_it_gives_a_rollout_up(c: Case) -> None:
             continue
         assert not c.added(A.QUARANTINED), "blames a version, and another target is not known"
         if all(problem.kind is ProblemKind.TRANSIENT for problem in unread):
-            assert attempt.deadline is not None
-            twice = attempt.deadline + c.seen.spec.rollout.progress_deadline.delta
-            assert c.now >= twice, "gives up what may be well"
+            assert attempt.deadline is not None and c.now >= attempt.deadline
+            assert _asked_enough(c), "gives up what may be well"
 
 
 def _at_fault(pod: PodState) -> bool:
