@@ -80,6 +80,8 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.table and not (given.resume and given.resume.is_file()):
         parser.error("--table needs --resume with the file of an earlier run")
+    if given.breaks and given.resume:
+        parser.error("--break changes the operator: its results do not belong into --resume")
     return given
 
 
@@ -218,6 +220,8 @@ def verdict(
     if breaks is not None:
         code, told = caught(breaks, len(broken) + words[Word.VIOLATED])
         return code, [*said, told]
+    if not words.total() and not broken and not left:
+        said.append("no case was played: no call has that name, or meets that fault")
     good = not broken and not words[Word.VIOLATED] and not words[Word.NOT_FIRED]
     good = good and bool(words[Word.HELD]) and not hardly_made
     return 0 if good else 1, [*said, *hardly_made]

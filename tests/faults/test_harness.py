@@ -552,6 +552,7 @@ def test_a_file_of_something_else_is_named(
     [
         (faults.main, ["--cases", "0"]),
         (faults.main, ["--table"]),
+        (faults.main, ["--break", "constant-move-id", "--resume", "of-another-operator"]),
         (faults.main, ["--table", "--resume", "of-nothing"]),
         (schedules.main, ["--count", "0"]),
         (schedules.main, ["--count", "-5"]),
@@ -614,7 +615,7 @@ def played(words: Counter[Word], path: Path | None = None) -> Results:
         ),
         (Counter({Word.HELD: 100, Word.NOT_FIRED: 1}), 1, []),
         (Counter({Word.HELD: 100, Word.VIOLATED: 1}), 1, []),
-        (Counter(), 1, []),
+        (Counter(), 1, ["no case was played: no call has that name, or meets that fault"]),
     ],
 )
 def test_a_run_is_good_when_what_was_asked_for_was_made(

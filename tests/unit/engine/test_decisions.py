@@ -4,11 +4,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from podium.api.decision import DecisionAction, DecisionOutcome
 from podium.api.ledger_entry import EntryAction
 from podium.api.promotion import Stage
 from podium.api.promotion_status import PromotionStatus, Verdict
+from podium.engine.decide import decide
 from tests.unit.engine.iris import GATE, PINNED, TARGET, another, grown, world
 from tests.unit.engine.world import World
 
@@ -969,3 +971,20 @@ def test_a_version_that_somebody_put_into_staging_stays_there() -> None:
     w.to_stage("3", Stage.STAGING)
     w.run()
     assert w.stages()["3"] == "Staging"
+
+
+def test_a_promotion_that_is_being_deleted_moves_nothing() -> None:
+    """Whatever there would be to do: here a move that has begun, a decision, and a drift."""
+    w = grown()
+    w.register("3")
+    w.until("Promoting")
+    w.say(DecisionAction.ROLLBACK)
+    w.aliases["champion"] = "1"
+    seen = w.observe()
+    assert decide(seen, w.now).status != seen.status
+    metadata = structs.replace(seen.promotion.metadata, deletion_timestamp=w.now)
+    gone = replace(seen, promotion=structs.replace(seen.promotion, metadata=metadata))
+    decision = decide(gone, w.now)
+    assert (decision.actions, decision.events) == ((), ())
+    assert decision.status.attempt == seen.status.attempt
+    assert decision.status.history == seen.status.history

@@ -55,6 +55,7 @@ from tests.unit.engine.wild import WildWorld
 
 ENOUGH = 20_000  # steps in which everything is reached that can be
 STEPS = int(os.environ.get("PODIUM_ORACLE_STEPS", "2000"))
+assert STEPS > 0, "PODIUM_ORACLE_STEPS=0 would judge nothing"
 REPORT = Path(__file__).parents[3] / "build" / "oracle.txt"
 SEED = os.environ.get("PODIUM_ORACLE_SEED") or None
 PER_STORY = 50
