@@ -120,5 +120,7 @@ def test_a_deployment_that_somebody_undid_is_not_called_served_while_suspended()
     w.spec["suspend"] = True
     w.deployments["api"].model_version = "1"
     w.deployments["api"].move_id = "an-earlier-move"
+    for pod in w.deployments["api"].pods:
+        pod.move_id = "an-earlier-move"
     w.run()
     assert w.condition("Ready") == ("False", "TargetNotReady")

@@ -181,6 +181,8 @@ class World:
         cheap = self._look(complete=False)
         asked = self.asked = needs(cheap, self.now)
         seen = self._look(complete=True) if asked.versions else cheap
+        if not asked.pods:
+            seen = replaced(seen, targets=tuple(replaced(t, pods=None) for t in seen.targets))
         wanted = asked.gates_for
         if wanted is None:
             return seen
